@@ -71,8 +71,7 @@ pub mod hex {
         if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
             return None;
         }
-        let bytes: Option<Vec<u8>> =
-            (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect();
+        let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect();
         bytes.map(Bytes::from)
     }
 
@@ -105,7 +104,9 @@ pub mod event {
     /// # Panics
     /// Never: events have string keys and finite numbers only.
     pub fn to_json(event: &Event) -> Value {
-        let Value::Object(mut flat) = serde_json::to_value(event).expect("an event is JSON") else { unreachable!("a message is an object") };
+        let Value::Object(mut flat) = serde_json::to_value(event).expect("an event is JSON") else {
+            unreachable!("a message is an object")
+        };
         if let Some(Value::Object(body)) = flat.remove("body") {
             for (kind, fields) in body {
                 flat.insert("kind".into(), kind.into());

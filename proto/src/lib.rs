@@ -30,7 +30,7 @@ pub mod record {
 }
 
 /// Behaviour events (`event.proto`).
-#[allow(missing_docs, clippy::doc_markdown)]
+#[allow(missing_docs, clippy::doc_markdown, clippy::module_inception)]
 pub mod event {
     include!(concat!(env!("OUT_DIR"), "/paifang.event.rs"));
 }

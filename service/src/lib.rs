@@ -1,1 +1,25 @@
-//! service
+//! What every process of a zone repeats: it reads the zone file, links to its peers, tells its state, and stops in order.
+//!
+//! Read in this order: [`config`] (the zone file), [`process`] (what a process is given at its start), [`link`] (how processes
+//! talk), [`members`] (who there is), [`events`] (behaviour events to logsvc), [`admin`] (metrics, health, status), [`tasks`]
+//! (spawn, stop, wait). [`net`], [`fs`] and [`random`] are the only ways to the network, the disk and chance, so that a
+//! simulation can take their place.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod config;
+pub mod events;
+pub mod fs;
+pub mod link;
+pub mod members;
+pub mod net;
+pub mod process;
+pub mod random;
+pub mod secret;
+pub mod signal;
+pub mod tasks;
+pub mod telemetry;
+
+pub use config::{ProcessId, ProcessKind, Zone};
+pub use link::{CallError, Handler, IncomingCall, Link, Links};
+pub use process::{Process, ProcessArgs};

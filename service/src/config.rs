@@ -1,0 +1,392 @@
+//! The zone file, parsed into meaning before anything is bound.
+//!
+//! [`Zone::load`] reads YAML into the raw structs of [`raw`], lays `ZONE__A__B` environment variables over it, and checks it whole:
+//! unknown keys, clashing ports, maps that no scene hosts, sample secrets outside `dev`. A [`Zone`] that exists is good.
+
+mod check;
+mod raw;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+pub use resolve::resolve;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The development zone that `zone up` brings up when it is given no zone file: `deploy/zone.yaml`.
+pub const DEV_ZONE: &str = include_str!("../../deploy/zone.yaml");
+
+/// The least memory of argon2id, and its default: 19 MiB.
+pub const ARGON2_MEMORY_KIB_MIN: u32 = 19 * 1024;
+/// The fewest passes of argon2id, and their default.
+pub const ARGON2_PASSES_MIN: u32 = 2;
+
+/// Names a process in its zone, as the key in the zone file: `gate-1`. Lower-case letters, digits and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProcessId(pub String);
+
+impl std::fmt::Display for ProcessId {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str(&self.0)
+    }
+}
+
+/// The six kinds of process. A lower kind dials the higher ones that it needs ([`ProcessKind::dials`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessKind {
+    /// Client sockets.
+    Gate,
+    /// Accounts and roles.
+    Login,
+    /// Presence.
+    Center,
+    /// The world.
+    Scene,
+    /// Player data.
+    Dc,
+    /// Behaviour events.
+    Logsvc,
+}
+
+impl ProcessKind {
+    /// All kinds, in dialling order. A zone starts in the reverse of this order and stops in this order.
+    pub const ALL: [ProcessKind; 6] =
+        [ProcessKind::Gate, ProcessKind::Login, ProcessKind::Center, ProcessKind::Scene, ProcessKind::Dc, ProcessKind::Logsvc];
+
+    /// The name in the zone file and in commands.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ProcessKind::Gate => "gate",
+            ProcessKind::Login => "login",
+            ProcessKind::Center => "center",
+            ProcessKind::Scene => "scene",
+            ProcessKind::Dc => "dc",
+            ProcessKind::Logsvc => "logsvc",
+        }
+    }
+
+    /// Which kinds a process of this kind opens links to. There is one link a pair of processes, used both ways.
+    pub const fn dials(self) -> &'static [ProcessKind] {
+        match self {
+            ProcessKind::Gate => &[ProcessKind::Login, ProcessKind::Center, ProcessKind::Scene, ProcessKind::Logsvc],
+            ProcessKind::Login => &[ProcessKind::Center, ProcessKind::Dc, ProcessKind::Logsvc],
+            ProcessKind::Center => &[ProcessKind::Scene, ProcessKind::Dc, ProcessKind::Logsvc],
+            ProcessKind::Scene => &[ProcessKind::Dc, ProcessKind::Logsvc],
+            ProcessKind::Dc => &[ProcessKind::Logsvc],
+            ProcessKind::Logsvc => &[],
+        }
+    }
+}
+
+impl std::fmt::Display for ProcessKind {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str(self.name())
+    }
+}
+
+/// What the zone is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// A developer's or a test's: sample secrets are allowed, a missing secret file is made.
+    Dev,
+    /// Serves players.
+    Live,
+}
+
+/// Where the zone secret comes from; never the zone file itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// An environment variable of this name.
+    Env(String),
+    /// A file; a relative path starts at the data folder.
+    File(PathBuf),
+}
+
+/// A zone file that has passed every check.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    /// The zone's name, in tickets, links and events.
+    pub name: String,
+    /// What the zone is for.
+    pub environment: Environment,
+    /// Where the zone secret comes from.
+    pub secret: SecretSource,
+    /// What holds for accounts and players.
+    pub players: Players,
+    /// What holds for every map.
+    pub world: World,
+    /// All processes, by id.
+    pub processes: BTreeMap<ProcessId, ProcessConfig>,
+}
+
+/// What holds for accounts and players.
+#[derive(Clone, Debug)]
+pub struct Players {
+    /// Whether clients may register accounts.
+    pub registration_open: bool,
+    /// Roles an account may have.
+    pub roles_max: u32,
+    /// Friends and blocks a player may have.
+    pub relations_max: u32,
+    /// How long a session that lost its connection can be resumed, and its character stays in the world.
+    pub resume_window: Duration,
+}
+
+/// What holds for every map.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Ticks a second, 1 to 60.
+    pub tick_hz: u32,
+    /// Side of an AOI cell, in centimetres.
+    pub cell_cm: i32,
+    /// The fastest that a player may walk, in centimetres a second.
+    pub speed_max_cm_s: i32,
+    /// Where a new role stands.
+    pub start: Place,
+    /// The maps, by name.
+    pub maps: BTreeMap<String, MapConfig>,
+}
+
+impl World {
+    /// How long a tick takes.
+    pub fn tick(&self) -> Duration {
+        Duration::from_secs(1) / self.tick_hz.max(1)
+    }
+}
+
+/// A place on a map, in centimetres.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The map's name.
+    pub map: String,
+    /// East of the corner.
+    pub x: i32,
+    /// South of the corner.
+    pub y: i32,
+}
+
+/// One map.
+#[derive(Clone, Debug)]
+pub struct MapConfig {
+    /// Width in centimetres.
+    pub width_cm: i32,
+    /// Height in centimetres.
+    pub height_cm: i32,
+    /// Players that a line of it takes.
+    pub players_max: u32,
+    /// What the game's rules read; nothing else does.
+    pub rules: serde_json::Value,
+}
+
+/// One process of the zone.
+#[derive(Clone, Debug)]
+pub struct ProcessConfig {
+    /// Its id.
+    pub id: ProcessId,
+    /// Where it takes links.
+    pub link: SocketAddr,
+    /// Where it serves `/metrics`, `/healthz`, `/readyz`, `/status`, and center the GM API.
+    pub admin: SocketAddr,
+    /// What only its kind has.
+    pub role: Role,
+}
+
+impl ProcessConfig {
+    /// The kind of its role.
+    pub fn kind(&self) -> ProcessKind {
+        match self.role {
+            Role::Gate(_) => ProcessKind::Gate,
+            Role::Login(_) => ProcessKind::Login,
+            Role::Center(_) => ProcessKind::Center,
+            Role::Scene(_) => ProcessKind::Scene,
+            Role::Dc(_) => ProcessKind::Dc,
+            Role::Logsvc(_) => ProcessKind::Logsvc,
+        }
+    }
+}
+
+impl ProcessConfig {
+    /// Every address at which it listens, by its key in the zone file.
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let mut addresses = Vec::new();
+        if let Role::Gate(gate) = &self.role {
+            addresses.push(("clients", gate.clients));
+            addresses.extend(gate.websocket.map(|address| ("websocket", address)));
+        }
+        addresses.extend([("link", self.link), ("admin", self.admin)]);
+        addresses
+    }
+}
+
+/// What only processes of one kind have.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// See [`GateConfig`].
+    Gate(GateConfig),
+    /// See [`LoginConfig`].
+    Login(LoginConfig),
+    /// See [`CenterConfig`].
+    Center(CenterConfig),
+    /// See [`SceneConfig`].
+    Scene(SceneConfig),
+    /// See [`DcConfig`].
+    Dc(DcConfig),
+    /// See [`LogsvcConfig`].
+    Logsvc(LogsvcConfig),
+}
+
+/// A gate.
+#[derive(Clone, Debug)]
+pub struct GateConfig {
+    /// Where TCP clients connect.
+    pub clients: SocketAddr,
+    /// Where WebSocket clients connect, if they may.
+    pub websocket: Option<SocketAddr>,
+    /// TLS of `clients`; none: plain TCP.
+    pub tls: Option<TlsConfig>,
+    /// TLS of `websocket`; none: plain.
+    pub tls_websocket: Option<TlsConfig>,
+    /// Sessions at most, lost ones included.
+    pub sessions_max: usize,
+    /// Connections at most from one address.
+    pub connections_per_address_max: usize,
+    /// New connections a second, from all addresses together.
+    pub accepts_per_s: u32,
+    /// How often the gate sends a heartbeat; three silent ones close the connection.
+    pub heartbeat: Duration,
+    /// Bytes that may wait for one client before Frame bodies are dropped, and at which a reliable queue ends the connection.
+    pub client_queue_bytes_max: usize,
+}
+
+/// Files in PEM; a relative path starts at the zone file's folder.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Certificate chain.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// A login.
+#[derive(Clone, Debug)]
+pub struct LoginConfig {
+    /// Password hashes computed at once.
+    pub hashers: usize,
+    /// Logins that may wait for a hasher; one more is answered BUSY.
+    pub hash_queue_max: usize,
+    /// argon2id memory in KiB, at least 19 MiB.
+    pub argon2_memory_kib: u32,
+    /// argon2id passes, at least 2.
+    pub argon2_passes: u32,
+    /// Failed attempts a minute, for an account as for an address.
+    pub failures_per_minute: u32,
+}
+
+/// A center.
+#[derive(Clone, Debug)]
+pub struct CenterConfig {
+    /// How long a scene may be away before its players are re-homed to another scene that hosts their map.
+    pub rehome_after: Duration,
+}
+
+/// A scene.
+#[derive(Clone, Debug)]
+pub struct SceneConfig {
+    /// Maps of which it hosts a line.
+    pub maps: Vec<String>,
+    /// How often a moving player's position is saved (class D0).
+    pub save_period: Duration,
+}
+
+/// A dc.
+#[derive(Clone, Debug)]
+pub struct DcConfig {
+    /// What is behind it.
+    pub storage: Storage,
+    /// How often D0 saves are written to the store.
+    pub flush_period: Duration,
+    /// Bytes of records that may wait for the store; above it saves are refused.
+    pub dirty_bytes_max: usize,
+    /// Bytes of clean records kept in memory.
+    pub cache_bytes_max: usize,
+}
+
+/// What dc writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// Bundled; one file in the process' data folder.
+    Sqlite,
+}
+
+/// A logsvc.
+#[derive(Clone, Debug)]
+pub struct LogsvcConfig {
+    /// A segment file is closed at this size.
+    pub segment_bytes_max: u64,
+}
+
+/// Why a zone file is refused: each of `problems` names the key and the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {}", file.display(), problems.join("; "))]
+pub struct ConfigError {
+    /// The zone file.
+    pub file: PathBuf,
+    /// `processes.gate-1.link: ...`, one a problem.
+    pub problems: Vec<String>,
+}
+
+impl Zone {
+    /// Reads and checks a zone file. `data` is where a relative secret file starts.
+    ///
+    /// # Errors
+    /// When the file can't be read, is no YAML, has unknown keys or fails a check; all problems at once where possible.
+    pub fn load(file: &Path, data: &Path) -> Result<Zone, ConfigError> {
+        raw::load(file, data, raw::environment())
+    }
+
+    /// As [`Zone::load`], but without the environment's variables: for a file that [`resolve`] wrote.
+    ///
+    /// # Errors
+    /// As [`Zone::load`].
+    pub fn load_resolved(file: &Path, data: &Path) -> Result<Zone, ConfigError> {
+        raw::load(file, data, std::iter::empty())
+    }
+
+    /// As [`Zone::load_resolved`], of a text. `file` is named in errors.
+    ///
+    /// # Errors
+    /// As [`Zone::load`].
+    pub fn parse_resolved(text: &str, file: &Path, data: &Path) -> Result<Zone, ConfigError> {
+        raw::parse(text, file, data, std::iter::empty())
+    }
+
+    /// The zone of this text, for tests: free ports everywhere, no environment variables. [`DEV_ZONE`] is a good text.
+    ///
+    /// # Errors
+    /// As [`Zone::load`].
+    pub fn for_test(text: &str) -> Result<Zone, ConfigError> {
+        let file = Path::new("test.yaml");
+        Zone::parse_resolved(&resolve(text, file, true)?, file, Path::new("."))
+    }
+
+    /// The processes of a kind, by id.
+    pub fn of(&self, kind: ProcessKind) -> impl Iterator<Item = &ProcessConfig> {
+        self.processes.values().filter(move |process| process.kind() == kind)
+    }
+
+    /// The scenes that host a map, by id. The line of a map on the n-th of them (from 0) has the number n + 1.
+    pub fn hosts(&self, map: &str) -> Vec<&ProcessConfig> {
+        let hosts = |process: &&ProcessConfig| matches!(&process.role, Role::Scene(scene) if scene.maps.iter().any(|hosted| hosted == map));
+        self.processes.values().filter(hosts).collect()
+    }
+}

@@ -1,0 +1,385 @@
+//! From the file's sections to a [`Zone`]: every check, and all problems at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::{Map, Value};
+
+use super::{
+    ARGON2_MEMORY_KIB_MIN, ARGON2_PASSES_MIN, CenterConfig, ConfigError, DcConfig, Environment, GateConfig, LoginConfig, LogsvcConfig,
+    MapConfig, Place, Players, ProcessConfig, ProcessId, ProcessKind, Role, SceneConfig, SecretSource, Storage, TlsConfig, World, Zone,
+    raw::{
+        Problems, RawCenter, RawDc, RawGate, RawLogin, RawLogsvc, RawMap, RawPlayers, RawScene, RawStorage, RawTls, RawWorld, Registration,
+        Sections,
+    },
+};
+
+/// Characters of a zone's name or a process id at most.
+const NAME_MAX: usize = 32;
+
+/// What the checks of a process need to know of the rest.
+struct Around<'a> {
+    environment: Environment,
+    /// Where relative TLS files start.
+    folder: &'a Path,
+}
+
+/// Checks all sections.
+pub(super) fn zone(mut sections: Sections, file: &Path, data: &Path) -> Result<Zone, ConfigError> {
+    let name: Option<String> = sections.need("zone", "name the zone, for example `zone: dev`");
+    if let Some(name) = &name
+        && !is_name(name)
+    {
+        sections.problems.add("zone", format!("`{name}` is no name: use 1 to {NAME_MAX} of a-z, 0-9 and `-`"));
+    }
+    let environment = sections.need("environment", "write `dev`, or `live` if it serves players");
+    let secret = secret(&mut sections);
+    let players = players(&mut sections);
+    let world = world(&mut sections);
+    // A broken environment is a problem already; the processes are still looked at, as those of a dev zone.
+    let around = Around { environment: environment.unwrap_or(Environment::Dev), folder: file.parent().unwrap_or(Path::new(".")) };
+    let processes = processes(&mut sections, &around);
+    for key in sections.top.keys().cloned().collect::<Vec<_>>() {
+        sections.problems.add(&key, "unknown key: known are zone, environment, secret, players, world, processes");
+    }
+    let mut problems = sections.problems;
+    if let Some(processes) = &processes {
+        needed_kinds(processes, &mut problems);
+        clashes(processes, &mut problems);
+        if let Some(world) = &world {
+            hosting(world, processes, &mut problems);
+        }
+    }
+    if let (Some(source), Some(Environment::Live)) = (&secret, environment) {
+        // A machine that checks the file need not have the secret; a process that starts does (`ZoneSecret::load`).
+        if let Ok(Some(bytes)) = crate::secret::read(source, data)
+            && let Err(why) = crate::secret::check(&bytes, Environment::Live)
+        {
+            problems.add("secret", why);
+        }
+    }
+    problems.into_result(file)?;
+    let good = "no problem was found, so every section was read";
+    Ok(Zone {
+        name: name.expect(good),
+        environment: environment.expect(good),
+        secret: secret.expect(good),
+        players: players.expect(good),
+        world: world.expect(good),
+        processes: processes.expect(good),
+    })
+}
+
+fn is_name(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(good)
+}
+
+/// Adds a problem unless the value is between the two.
+fn within<T: PartialOrd + std::fmt::Display + Copy>(problems: &mut Problems, key: &str, value: T, least: T, most: T) {
+    // Written so that NaN is outside.
+    if !(least <= value && value <= most) {
+        problems.add(key, format!("{value} is out of range: it must be {least} to {most}"));
+    }
+}
+
+/// Seconds; a problem and zero unless between the two.
+fn seconds(problems: &mut Problems, key: &str, value: f64, least: f64, most: f64) -> Duration {
+    within(problems, key, value, least, most);
+    Duration::try_from_secs_f64(value).unwrap_or_default()
+}
+
+/// Metres as centimetres; a problem unless between the two.
+fn centimetres(problems: &mut Problems, key: &str, metres: f64, least: f64, most: f64) -> i32 {
+    within(problems, key, metres, least, most);
+    // A float to int cast saturates; what is out of range is a problem already.
+    (metres * 100.0).round() as i32
+}
+
+/// A count in the file as a `usize` of memory or connections.
+const BYTES_MAX: usize = 1 << 40;
+
+fn secret(sections: &mut Sections) -> Option<SecretSource> {
+    let how = "write `secret: { file: secret }` or `secret: { env: PAIFANG_SECRET }`";
+    let problems = &mut sections.problems;
+    let Some(value) = sections.top.remove("secret") else {
+        problems.add("secret", format!("is missing: {how}"));
+        return None;
+    };
+    let one = value.as_object().filter(|keys| keys.len() == 1).and_then(|keys| keys.iter().next());
+    match one {
+        Some((key, Value::String(text))) if key == "file" && !text.is_empty() => Some(SecretSource::File(text.into())),
+        Some((key, Value::String(text))) if key == "env" && !text.is_empty() => Some(SecretSource::Env(text.clone())),
+        _ if value.is_string() => {
+            problems.add("secret", format!("the secret itself must not stand in the zone file; say where it is: {how}"));
+            None
+        }
+        _ => {
+            problems.add("secret", format!("says not where the secret is: {how}"));
+            None
+        }
+    }
+}
+
+fn players(sections: &mut Sections) -> Option<Players> {
+    let value = sections.take("players").unwrap_or_else(|| Value::Object(Map::new()));
+    let problems = &mut sections.problems;
+    let raw: RawPlayers = problems.read("players", value)?;
+    within(problems, "players.roles_max", raw.roles_max, 1, 64);
+    within(problems, "players.relations_max", raw.relations_max, 0, 10_000);
+    Some(Players {
+        registration_open: raw.registration == Registration::Open,
+        roles_max: raw.roles_max,
+        relations_max: raw.relations_max,
+        resume_window: seconds(problems, "players.resume_window_s", raw.resume_window_s, 0.0, 3600.0),
+    })
+}
+
+fn world(sections: &mut Sections) -> Option<World> {
+    let raw: RawWorld = sections.need("world", "give it a `start` and `maps`")?;
+    let problems = &mut sections.problems;
+    within(problems, "world.tick_hz", raw.tick_hz, 1, 60);
+    let cell_cm = centimetres(problems, "world.cell_m", raw.cell_m, 1.0, 1000.0);
+    let speed_max_cm_s = centimetres(problems, "world.speed_max_m_s", raw.speed_max_m_s, 0.1, 1000.0);
+    if raw.maps.is_empty() {
+        problems.add("world.maps", "there is no map: give at least one");
+    }
+    let maps: BTreeMap<String, MapConfig> = raw.maps.into_iter().map(|(name, raw)| (name.clone(), map(problems, &name, raw))).collect();
+    let x = centimetres(problems, "world.start.x_m", raw.start.x_m, 0.0, METRES_MAX);
+    let y = centimetres(problems, "world.start.y_m", raw.start.y_m, 0.0, METRES_MAX);
+    match maps.get(&raw.start.map) {
+        None => problems.add("world.start.map", format!("there is no map `{}` under world.maps", raw.start.map)),
+        Some(map) if x >= map.width_cm || y >= map.height_cm => {
+            problems.add("world.start", format!("the place is outside of the map `{}`", raw.start.map));
+        }
+        Some(_) => (),
+    }
+    let start = Place { map: raw.start.map, x, y };
+    Some(World { tick_hz: raw.tick_hz, cell_cm, speed_max_cm_s, start, maps })
+}
+
+/// The side of a map at most, so that positions in centimetres have room in 32 bits.
+const METRES_MAX: f64 = 100_000.0;
+
+fn map(problems: &mut Problems, name: &str, raw: RawMap) -> MapConfig {
+    let key = |what: &str| format!("world.maps.{name}{what}");
+    if !is_name(name) {
+        problems.add(&key(""), format!("`{name}` is no name: use 1 to {NAME_MAX} of a-z, 0-9 and `-`"));
+    }
+    within(problems, &key(".players_max"), raw.players_max, 1, 100_000);
+    MapConfig {
+        width_cm: centimetres(problems, &key(".width_m"), raw.width_m, 1.0, METRES_MAX),
+        height_cm: centimetres(problems, &key(".height_m"), raw.height_m, 1.0, METRES_MAX),
+        players_max: raw.players_max,
+        rules: raw.rules,
+    }
+}
+
+fn processes(sections: &mut Sections, around: &Around) -> Option<BTreeMap<ProcessId, ProcessConfig>> {
+    let raw: BTreeMap<String, Map<String, Value>> = sections.need("processes", "name them, for example `gate-1: { kind: gate, ... }`")?;
+    let problems = &mut sections.problems;
+    let read = raw.into_iter().filter_map(|(id, keys)| {
+        let process = process(problems, &id, keys, around)?;
+        Some((ProcessId(id), process))
+    });
+    Some(read.collect())
+}
+
+/// One process: the keys that all have, then those of its kind.
+fn process(problems: &mut Problems, id: &str, mut keys: Map<String, Value>, around: &Around) -> Option<ProcessConfig> {
+    let at = format!("processes.{id}");
+    if !is_name(id) {
+        problems.add(&at, format!("`{id}` is no process id: use 1 to {NAME_MAX} of a-z, 0-9 and `-`"));
+    }
+    let mut need = |key: &str| {
+        let value = keys.remove(key);
+        if value.is_none() {
+            problems.add(&format!("{at}.{key}"), "is missing");
+        }
+        value
+    };
+    let (kind, link, admin) = (need("kind"), need("link"), need("admin"));
+    let link = link.and_then(|value| address_value(problems, &format!("{at}.link"), &value));
+    let admin = admin.and_then(|value| address_value(problems, &format!("{at}.admin"), &value));
+    let kind: ProcessKind = problems.read(&format!("{at}.kind"), kind?)?;
+    let role = role(problems, &at, kind, Value::Object(keys), around)?;
+    Some(ProcessConfig { id: ProcessId(id.into()), link: link?, admin: admin?, role })
+}
+
+fn role(problems: &mut Problems, at: &str, kind: ProcessKind, keys: Value, around: &Around) -> Option<Role> {
+    Some(match kind {
+        ProcessKind::Gate => Role::Gate(gate(problems, at, keys, around)?),
+        ProcessKind::Login => Role::Login(login(problems, at, keys)?),
+        ProcessKind::Center => {
+            let raw: RawCenter = problems.read(at, keys)?;
+            Role::Center(CenterConfig { rehome_after: seconds(problems, &format!("{at}.rehome_after_s"), raw.rehome_after_s, 0.0, 600.0) })
+        }
+        ProcessKind::Scene => {
+            let raw: RawScene = problems.read(at, keys)?;
+            let save_period = seconds(problems, &format!("{at}.save_period_s"), raw.save_period_s, 0.05, 60.0);
+            Role::Scene(SceneConfig { maps: raw.maps, save_period })
+        }
+        ProcessKind::Dc => Role::Dc(dc(problems, at, keys)?),
+        ProcessKind::Logsvc => {
+            let raw: RawLogsvc = problems.read(at, keys)?;
+            within(problems, &format!("{at}.segment_bytes_max"), raw.segment_bytes_max, 64 * 1024, 1 << 40);
+            Role::Logsvc(LogsvcConfig { segment_bytes_max: raw.segment_bytes_max })
+        }
+    })
+}
+
+fn gate(problems: &mut Problems, at: &str, keys: Value, around: &Around) -> Option<GateConfig> {
+    let raw: RawGate = problems.read(at, keys)?;
+    let key = |name: &str| format!("{at}.{name}");
+    let per_address = raw.connections_per_address_max.unwrap_or_else(|| around.environment.connections_per_address_max());
+    within(problems, &key("sessions_max"), raw.sessions_max, 1, 1_000_000);
+    within(problems, &key("connections_per_address_max"), per_address, 1, 1_000_000);
+    within(problems, &key("accepts_per_s"), raw.accepts_per_s, 1, 1_000_000);
+    // Less than the longest frame would close clients that are well.
+    let frame = proto::frame::HEAD_BYTES + proto::kinds::TO_CLIENT_BODY_MAX;
+    within(problems, &key("client_queue_bytes_max"), raw.client_queue_bytes_max, frame, BYTES_MAX);
+    let heartbeat = seconds(problems, &key("heartbeat_s"), raw.heartbeat_s, 0.05, 300.0);
+    if raw.clients.is_none() {
+        problems.add(&key("clients"), "is missing: say where TCP clients connect");
+    }
+    if raw.tls_websocket.is_some() && raw.websocket.is_none() {
+        problems.add(&key("tls_websocket"), "there is no `websocket` address that it could be for");
+    }
+    let clients = raw.clients.and_then(|text| address(problems, &key("clients"), &text));
+    let websocket = raw.websocket.and_then(|text| address(problems, &key("websocket"), &text));
+    let tls = raw.tls.map(|raw| tls_files(problems, &key("tls"), &raw, around));
+    let tls_websocket = raw.tls_websocket.map(|raw| tls_files(problems, &key("tls_websocket"), &raw, around));
+    Some(GateConfig {
+        clients: clients?,
+        websocket,
+        tls,
+        tls_websocket,
+        sessions_max: raw.sessions_max,
+        connections_per_address_max: per_address,
+        accepts_per_s: raw.accepts_per_s,
+        heartbeat,
+        client_queue_bytes_max: raw.client_queue_bytes_max,
+    })
+}
+
+fn tls_files(problems: &mut Problems, key: &str, raw: &RawTls, around: &Around) -> TlsConfig {
+    let mut file = |name: &str, path: &Path| -> PathBuf {
+        let path = around.folder.join(path);
+        if !path.is_file() {
+            problems.add(&format!("{key}.{name}"), format!("there is no file {}", path.display()));
+        }
+        path
+    };
+    TlsConfig { certificate: file("certificate", &raw.certificate), key: file("key", &raw.key) }
+}
+
+fn login(problems: &mut Problems, at: &str, keys: Value) -> Option<LoginConfig> {
+    let raw: RawLogin = problems.read(at, keys)?;
+    let key = |name: &str| format!("{at}.{name}");
+    let hashers = raw.hashers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    within(problems, &key("hashers"), hashers, 1, 1024);
+    within(problems, &key("hash_queue_max"), raw.hash_queue_max, 1, 100_000);
+    within(problems, &key("argon2_memory_kib"), raw.argon2_memory_kib, ARGON2_MEMORY_KIB_MIN, 4 * 1024 * 1024);
+    within(problems, &key("argon2_passes"), raw.argon2_passes, ARGON2_PASSES_MIN, 100);
+    within(problems, &key("failures_per_minute"), raw.failures_per_minute, 1, 100_000);
+    Some(LoginConfig {
+        hashers,
+        hash_queue_max: raw.hash_queue_max,
+        argon2_memory_kib: raw.argon2_memory_kib,
+        argon2_passes: raw.argon2_passes,
+        failures_per_minute: raw.failures_per_minute,
+    })
+}
+
+fn dc(problems: &mut Problems, at: &str, keys: Value) -> Option<DcConfig> {
+    let raw: RawDc = problems.read(at, keys)?;
+    let key = |name: &str| format!("{at}.{name}");
+    within(problems, &key("dirty_bytes_max"), raw.dirty_bytes_max, 1024 * 1024, BYTES_MAX);
+    within(problems, &key("cache_bytes_max"), raw.cache_bytes_max, 1024 * 1024, BYTES_MAX);
+    let RawStorage::Sqlite = raw.storage;
+    Some(DcConfig {
+        storage: Storage::Sqlite,
+        flush_period: seconds(problems, &key("flush_period_s"), raw.flush_period_s, 0.01, 60.0),
+        dirty_bytes_max: raw.dirty_bytes_max,
+        cache_bytes_max: raw.cache_bytes_max,
+    })
+}
+
+fn address_value(problems: &mut Problems, key: &str, value: &Value) -> Option<SocketAddr> {
+    address(problems, key, value.as_str().unwrap_or_default())
+}
+
+fn address(problems: &mut Problems, key: &str, text: &str) -> Option<SocketAddr> {
+    let address = text.parse().ok();
+    if address.is_none() {
+        problems.add(key, format!("`{text}` is no address: write IP:PORT, for example 127.0.0.1:7000, or port 0 for a free one"));
+    }
+    address
+}
+
+/// A zone needs at least one of each kind; of those that hold a zone's only truth there is exactly one.
+fn needed_kinds(processes: &BTreeMap<ProcessId, ProcessConfig>, problems: &mut Problems) {
+    // A process with a problem of its own may be the one that seems missing.
+    if !problems.is_empty() {
+        return;
+    }
+    for kind in ProcessKind::ALL {
+        let count = processes.values().filter(|process| process.kind() == kind).count();
+        let single = matches!(kind, ProcessKind::Center | ProcessKind::Dc | ProcessKind::Logsvc);
+        if count == 0 {
+            problems.add("processes", format!("there is no {kind}: add one"));
+        } else if single && count > 1 {
+            problems.add("processes", format!("there are {count} of kind {kind}: keep one"));
+        }
+    }
+}
+
+/// Two processes can't listen at one address.
+fn clashes(processes: &BTreeMap<ProcessId, ProcessConfig>, problems: &mut Problems) {
+    let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+    for process in processes.values() {
+        for (name, address) in process.addresses() {
+            let key = format!("processes.{}.{name}", process.id);
+            let clash = |other: &SocketAddr| {
+                let everywhere = other.ip().is_unspecified() || address.ip().is_unspecified();
+                other.port() == address.port() && (other.ip() == address.ip() || everywhere)
+            };
+            if address.port() == 0 {
+                continue;
+            }
+            if let Some((other, _)) = taken.iter().find(|(_, other)| clash(other)) {
+                problems.add(&key, format!("{address} is the address of {other} too: give it another port, or port 0 for a free one"));
+            }
+            taken.push((key, address));
+        }
+    }
+}
+
+/// Every map has a scene that hosts it, and every scene hosts maps that there are.
+fn hosting(world: &World, processes: &BTreeMap<ProcessId, ProcessConfig>, problems: &mut Problems) {
+    let mut hosted = BTreeSet::new();
+    for process in processes.values() {
+        let Role::Scene(scene) = &process.role else { continue };
+        let key = format!("processes.{}.maps", process.id);
+        if scene.maps.is_empty() {
+            problems.add(&key, "the scene hosts no map: name at least one of world.maps");
+        }
+        let mut own = BTreeSet::new();
+        for map in &scene.maps {
+            if !world.maps.contains_key(map) {
+                problems.add(&key, format!("there is no map `{map}` under world.maps"));
+            }
+            if !own.insert(map) {
+                problems.add(&key, format!("`{map}` is named twice"));
+            }
+        }
+        hosted.extend(own);
+    }
+    for map in world.maps.keys().filter(|map| !hosted.contains(map)) {
+        problems.add(&format!("world.maps.{map}"), "no scene hosts it: add it to the `maps` of a scene under processes");
+    }
+}

@@ -1,0 +1,337 @@
+//! The zone file as written: YAML, with `ZONE__A__B` environment variables laid over it, read section by section so that one
+//! bad section does not hide the problems of another.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::{ConfigError, Environment, Zone, check};
+
+/// What begins the name of a variable that overrides a key: `ZONE__WORLD__TICK_HZ=20` is `world.tick_hz: 20`.
+pub(super) const PREFIX: &str = "ZONE__";
+
+/// Accounts and players.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawPlayers {
+    pub(super) registration: Registration,
+    pub(super) roles_max: u32,
+    pub(super) relations_max: u32,
+    pub(super) resume_window_s: f64,
+}
+
+impl Default for RawPlayers {
+    fn default() -> Self {
+        Self { registration: Registration::Closed, roles_max: 4, relations_max: 200, resume_window_s: 60.0 }
+    }
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Registration {
+    Open,
+    Closed,
+}
+
+/// What holds for every map.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWorld {
+    #[serde(default = "RawWorld::tick_hz")]
+    pub(super) tick_hz: u32,
+    #[serde(default = "RawWorld::cell_m")]
+    pub(super) cell_m: f64,
+    #[serde(default = "RawWorld::speed_max_m_s")]
+    pub(super) speed_max_m_s: f64,
+    pub(super) start: RawPlace,
+    pub(super) maps: BTreeMap<String, RawMap>,
+}
+
+impl RawWorld {
+    fn tick_hz() -> u32 {
+        10
+    }
+
+    fn cell_m() -> f64 {
+        25.0
+    }
+
+    fn speed_max_m_s() -> f64 {
+        8.0
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPlace {
+    pub(super) map: String,
+    pub(super) x_m: f64,
+    pub(super) y_m: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMap {
+    pub(super) width_m: f64,
+    pub(super) height_m: f64,
+    #[serde(default = "RawMap::players_max")]
+    pub(super) players_max: u32,
+    #[serde(default)]
+    pub(super) rules: Value,
+}
+
+impl RawMap {
+    fn players_max() -> u32 {
+        2000
+    }
+}
+
+/// A gate's own keys. The number of connections from one address depends on the environment when it is not given.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawGate {
+    pub(super) clients: Option<String>,
+    pub(super) websocket: Option<String>,
+    pub(super) tls: Option<RawTls>,
+    pub(super) tls_websocket: Option<RawTls>,
+    pub(super) sessions_max: usize,
+    pub(super) connections_per_address_max: Option<usize>,
+    pub(super) accepts_per_s: u32,
+    pub(super) heartbeat_s: f64,
+    pub(super) client_queue_bytes_max: usize,
+}
+
+impl Default for RawGate {
+    fn default() -> Self {
+        Self {
+            clients: None,
+            websocket: None,
+            tls: None,
+            tls_websocket: None,
+            sessions_max: 18_000,
+            connections_per_address_max: None,
+            accepts_per_s: 2000,
+            heartbeat_s: 5.0,
+            client_queue_bytes_max: 256 * 1024,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) certificate: std::path::PathBuf,
+    pub(super) key: std::path::PathBuf,
+}
+
+/// A login's own keys. There are as many hashers as cores when their number is not given.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLogin {
+    pub(super) hashers: Option<usize>,
+    pub(super) hash_queue_max: usize,
+    pub(super) argon2_memory_kib: u32,
+    pub(super) argon2_passes: u32,
+    pub(super) failures_per_minute: u32,
+}
+
+impl Default for RawLogin {
+    fn default() -> Self {
+        let (argon2_memory_kib, argon2_passes) = (super::ARGON2_MEMORY_KIB_MIN, super::ARGON2_PASSES_MIN);
+        Self { hashers: None, hash_queue_max: 256, argon2_memory_kib, argon2_passes, failures_per_minute: 10 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawCenter {
+    pub(super) rehome_after_s: f64,
+}
+
+impl Default for RawCenter {
+    fn default() -> Self {
+        Self { rehome_after_s: 3.0 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawScene {
+    pub(super) maps: Vec<String>,
+    pub(super) save_period_s: f64,
+}
+
+impl Default for RawScene {
+    fn default() -> Self {
+        Self { maps: Vec::new(), save_period_s: 1.0 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDc {
+    pub(super) storage: RawStorage,
+    pub(super) flush_period_s: f64,
+    pub(super) dirty_bytes_max: usize,
+    pub(super) cache_bytes_max: usize,
+}
+
+impl Default for RawDc {
+    fn default() -> Self {
+        let mib = 1024 * 1024;
+        Self { storage: RawStorage::Sqlite, flush_period_s: 1.0, dirty_bytes_max: 256 * mib, cache_bytes_max: 256 * mib }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawStorage {
+    Sqlite,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLogsvc {
+    pub(super) segment_bytes_max: u64,
+}
+
+impl Default for RawLogsvc {
+    fn default() -> Self {
+        Self { segment_bytes_max: 64 * 1024 * 1024 }
+    }
+}
+
+/// The problems found so far, each with the key that it is about.
+#[derive(Default)]
+pub(super) struct Problems {
+    list: Vec<String>,
+    /// Keys that a variable set, with its name: whoever looks for the mistake in the file would not find it.
+    overridden: BTreeMap<String, String>,
+}
+
+impl Problems {
+    /// Adds a problem of a key. `why` says the reason and what to do.
+    pub(super) fn add(&mut self, key: &str, why: impl std::fmt::Display) {
+        match self.overridden.get(key) {
+            Some(variable) => self.list.push(format!("{key} (set by {variable}): {why}")),
+            None => self.list.push(format!("{key}: {why}")),
+        }
+    }
+
+    /// Reads one section; a problem and `None` if it is not as it should be.
+    pub(super) fn read<T: DeserializeOwned>(&mut self, key: &str, value: Value) -> Option<T> {
+        match serde_path_to_error::deserialize(value) {
+            Ok(read) => Some(read),
+            Err(err) => {
+                let inner = err.path().to_string();
+                let key = if inner == "." { key.to_owned() } else { format!("{key}.{inner}") };
+                self.add(&key, err.inner());
+                None
+            }
+        }
+    }
+
+    /// The error, unless there are none.
+    pub(super) fn into_result(self, file: &Path) -> Result<(), ConfigError> {
+        if self.list.is_empty() { Ok(()) } else { Err(ConfigError { file: file.into(), problems: self.list }) }
+    }
+
+    /// None so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+/// The sections of a zone file.
+pub(super) struct Sections {
+    pub(super) top: Map<String, Value>,
+    pub(super) problems: Problems,
+}
+
+impl Sections {
+    /// Reads the text and lays the variables over it.
+    pub(super) fn read(text: &str, file: &Path, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let refuse = |problem: String| ConfigError { file: file.into(), problems: vec![problem] };
+        let value: Value = serde_yaml::from_str(text).map_err(|err| refuse(format!("is no YAML: {err}")))?;
+        let Value::Object(mut top) = value else { return Err(refuse("is no mapping of keys: begin with `zone: NAME`".into())) };
+        let mut problems = Problems::default();
+        for (variable, value) in variables.filter(|(variable, _)| variable.starts_with(PREFIX)) {
+            match override_key(&mut top, &variable[PREFIX.len()..], &value) {
+                Ok(key) => _ = problems.overridden.insert(key, variable),
+                Err(why) => problems.list.push(format!("{variable}: {why}")),
+            }
+        }
+        Ok(Self { top, problems })
+    }
+
+    /// Takes a section out; `None` if it is not there.
+    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
+        self.top.remove(key)
+    }
+
+    /// Takes and reads a section that must be there.
+    pub(super) fn need<T: DeserializeOwned>(&mut self, key: &str, what: &str) -> Option<T> {
+        match self.take(key) {
+            Some(value) => self.problems.read(key, value),
+            None => {
+                self.problems.add(key, format!("is missing: {what}"));
+                None
+            }
+        }
+    }
+}
+
+/// Sets the key that a variable names: keys are told apart without case, and `-` in them is written `_`. Returns the key.
+fn override_key(top: &mut Map<String, Value>, path: &str, text: &str) -> Result<String, String> {
+    let value: Value = serde_yaml::from_str(text).map_err(|err| format!("its value is no YAML: {err}"))?;
+    let mut at = top;
+    let mut keys = Vec::new();
+    let mut parts = path.split("__").peekable();
+    while let Some(part) = parts.next() {
+        if part.is_empty() {
+            return Err("names no key: write ZONE__SECTION__KEY".into());
+        }
+        let same = |key: &&String| key.to_ascii_lowercase().replace('-', "_") == part.to_ascii_lowercase().replace('-', "_");
+        let key = at.keys().find(same).cloned().unwrap_or_else(|| part.to_ascii_lowercase());
+        keys.push(key.clone());
+        if parts.peek().is_none() {
+            at.insert(key, value);
+            break;
+        }
+        let inner = at.entry(key).or_insert_with(|| Value::Object(Map::new()));
+        let Value::Object(inner) = inner else { return Err(format!("`{}` has no keys below it", keys.join("."))) };
+        at = inner;
+    }
+    Ok(keys.join("."))
+}
+
+/// Reads and checks a zone file, with the environment laid over it.
+pub(super) fn load(file: &Path, data: &Path, variables: impl Iterator<Item = (String, String)>) -> Result<Zone, ConfigError> {
+    parse(&read_text(file)?, file, data, variables)
+}
+
+/// The text of a zone file.
+pub(super) fn read_text(file: &Path) -> Result<String, ConfigError> {
+    crate::fs::read_text(file).map_err(|err| ConfigError { file: file.into(), problems: vec![format!("can't be read: {err}")] })
+}
+
+/// Checks the text of a zone file.
+pub(super) fn parse(text: &str, file: &Path, data: &Path, variables: impl Iterator<Item = (String, String)>) -> Result<Zone, ConfigError> {
+    check::zone(Sections::read(text, file, variables)?, file, data)
+}
+
+/// The environment's variables; those that are no text are none of ours.
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+impl Environment {
+    /// How many connections one address may have when the file does not say: a developer's bots come from one address.
+    pub(super) const fn connections_per_address_max(self) -> usize {
+        match self {
+            Environment::Dev => 20_000,
+            Environment::Live => 200,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The zone file's checks, each shown by breaking the development zone at one place.
+
+use std::path::Path;
+
+use super::{DEV_ZONE, Role, Zone, raw, resolve};
+
+/// The problems of a text; empty if it is good.
+fn problems(text: &str) -> Vec<String> {
+    problems_with(text, &[])
+}
+
+fn problems_with(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    match raw::parse(text, Path::new("zone.yaml"), Path::new("."), variables) {
+        Ok(_) => Vec::new(),
+        Err(err) => err.problems,
+    }
+}
+
+#[test]
+fn the_development_zone_is_good() {
+    assert_eq!(problems(DEV_ZONE), Vec::<String>::new());
+}
+
+#[test]
+fn each_mistake_is_named_with_its_key() {
+    let cases = [
+        ("zone: dev", "zone: Dev!", "zone: `Dev!` is no name"),
+        ("environment: dev ", "environment: test ", "environment: unknown variant"),
+        ("secret: { file: secret }", "secret: hunter2hunter2hunter2", "secret: the secret itself must not stand in the zone file"),
+        ("secret: { file: secret }", "secret: { value: x }", "secret: says not where"),
+        ("registration: open ", "registration: maybe ", "players.registration: unknown variant"),
+        ("roles_max: 4", "roles_max: 0", "players.roles_max: 0 is out of range"),
+        ("resume_window_s: 60", "resume_window_s: -1", "players.resume_window_s: -1 is out of range"),
+        ("resume_window_s: 60", "resume_window: 60", "players.resume_window: unknown field"),
+        ("tick_hz: 10", "tick_hz: 100", "world.tick_hz: 100 is out of range"),
+        ("start: { map: meadow", "start: { map: nowhere", "world.start.map: there is no map `nowhere`"),
+        ("x_m: 100, y_m: 100 }\n  maps", "x_m: 400, y_m: 100 }\n  maps", "world.start: the place is outside"),
+        ("maps: [forest]", "maps: [town]", "world.maps.forest: no scene hosts it"),
+        ("maps: [forest]", "maps: [forest, moon]", "processes.scene-2.maps: there is no map `moon`"),
+        ("127.0.0.1:7210", "127.0.0.1:7200", "processes.login-1.admin: 127.0.0.1:7200 is the address of processes.gate-1.admin too"),
+        ("127.0.0.1:7210", "0.0.0.0:7200", "processes.login-1.admin: 0.0.0.0:7200 is the address of"),
+        ("clients: 127.0.0.1:7000", "clients: localhost", "processes.gate-1.clients: `localhost` is no address"),
+        ("sessions_max: 18000", "sessions_max: 0", "processes.gate-1.sessions_max: 0 is out of range"),
+        ("sessions_max: 18000", "sesions_max: 1", "processes.gate-1.sesions_max: unknown field"),
+        ("sessions_max: 18000", "tls: { certificate: no.pem, key: no.pem }", "processes.gate-1.tls.certificate: there is no file no.pem"),
+        ("kind: login,", "kind: login, argon2_memory_kib: 1024,", "processes.login-1.argon2_memory_kib: 1024 is out of range"),
+        ("kind: login,", "kind: logins,", "processes.login-1.kind: unknown variant"),
+        ("  login-1:", "  Login_1:", "processes.Login_1: `Login_1` is no process id"),
+        ("storage: sqlite", "storage: tape", "processes.dc-1.storage: unknown variant"),
+        ("zone: dev", "zone: dev\ncolour: blue", "colour: unknown key"),
+    ];
+    for (good, bad, expected) in cases {
+        assert!(DEV_ZONE.contains(good), "the development zone has no `{good}`");
+        let found = problems(&DEV_ZONE.replacen(good, bad, 1));
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{bad}: expected `{expected}`, found {found:?}");
+    }
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let text = DEV_ZONE.replace("tick_hz: 10", "tick_hz: 0").replace("roles_max: 4", "roles_max: 0").replace("kind: login,", "kind: x,");
+    assert_eq!(problems(&text).len(), 3, "{:?}", problems(&text));
+}
+
+#[test]
+fn a_missing_or_second_single_process_is_named() {
+    let without: String = DEV_ZONE.lines().filter(|line| !line.contains("center-1")).map(|line| format!("{line}\n")).collect();
+    assert_eq!(problems(&without), ["processes: there is no center: add one"]);
+    let twice = DEV_ZONE.replace("  dc-1:", "  dc-2: { kind: dc, link: 127.0.0.1:0, admin: 127.0.0.1:0 }\n  dc-1:");
+    assert_eq!(problems(&twice), ["processes: there are 2 of kind dc: keep one"]);
+}
+
+#[test]
+fn what_is_no_mapping_is_refused() {
+    assert!(problems("[1, 2]")[0].contains("no mapping"));
+    assert!(problems("a: {")[0].contains("no YAML"));
+}
+
+#[test]
+fn variables_lie_over_the_file() {
+    let set = |name: &str, value: &str| {
+        let variables = std::iter::once((name.to_owned(), value.to_owned()));
+        raw::parse(DEV_ZONE, Path::new("zone.yaml"), Path::new("."), variables)
+    };
+    assert_eq!(set("ZONE__WORLD__TICK_HZ", "20").unwrap().world.tick_hz, 20);
+    let zone = set("ZONE__PROCESSES__GATE_1__CLIENTS", "127.0.0.1:9999").unwrap();
+    let gate = zone.of(super::ProcessKind::Gate).next().unwrap();
+    assert!(matches!(&gate.role, Role::Gate(gate) if gate.clients.port() == 9999));
+    assert_eq!(set("ZONE_X", "1").unwrap().world.tick_hz, 10);
+    let wrong = problems_with(DEV_ZONE, &[("ZONE__WORLD__TICK_HZ", "0")]);
+    assert_eq!(wrong, ["world.tick_hz (set by ZONE__WORLD__TICK_HZ): 0 is out of range: it must be 1 to 60"]);
+    assert!(problems_with(DEV_ZONE, &[("ZONE__ZONE__X", "1")])[0].contains("has no keys below it"));
+}
+
+#[test]
+fn resolved_ports_are_free_and_all_else_is_kept() {
+    let text = resolve(DEV_ZONE, Path::new("zone.yaml"), true).unwrap();
+    let (before, after) =
+        (Zone::for_test(DEV_ZONE).unwrap(), raw::parse(&text, Path::new("z"), Path::new("."), std::iter::empty()).unwrap());
+    assert_eq!(format!("{:?}", before.world), format!("{:?}", after.world));
+    assert!(after.processes.values().flat_map(super::ProcessConfig::addresses).all(|(_, address)| address.port() >= 10_000));
+    let fixed = resolve(DEV_ZONE, Path::new("zone.yaml"), false).unwrap();
+    assert!(fixed.contains("127.0.0.1:7000"));
+}
+
+#[test]
+fn relative_tls_files_are_found_from_elsewhere() {
+    let text = DEV_ZONE.replace("sessions_max: 18000", "tls: { certificate: cert.pem, key: /k.pem }");
+    let resolved = resolve(&text, Path::new("/etc/zone/zone.yaml"), false).unwrap();
+    assert!(resolved.contains("/etc/zone/cert.pem") && resolved.contains("/k.pem"), "{resolved}");
+}
+
+#[test]
+fn a_sample_secret_is_refused_outside_dev() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("secret"), "change-me-change-me").unwrap();
+    let live = DEV_ZONE.replace("environment: dev ", "environment: live ");
+    let load = |text: &str| raw::parse(text, Path::new("zone.yaml"), data.path(), std::iter::empty());
+    assert!(load(DEV_ZONE).is_ok());
+    assert!(load(&live).unwrap_err().problems[0].starts_with("secret: it is a sample value"));
+}
