@@ -1,0 +1,116 @@
+//! Login: steps 3 to 5 of the login path, and the claim that makes this session the account's one live session.
+
+use std::time::Duration;
+
+use proto::{
+    Frame,
+    client::{self, Fault, FaultCode},
+    internal::{AccountFind, AccountReply, SessionAuthenticated, SessionClaim},
+    names,
+};
+use secrecy::SecretString;
+use service::ProcessKind;
+use tokio::time::Instant;
+
+use super::{CALL_WITHIN, Reply, Request, roles};
+use crate::faults;
+
+/// Checks the password, fetches the roles, and claims the account for this session.
+pub(crate) async fn login(request: &Request, message: client::Login) -> Result<Reply, Fault> {
+    let client::Login { account, password } = message;
+    let password = SecretString::from(password);
+    request.not_logged_in()?;
+    // A name that breaks the rule is a name that no account has; the rule is public, so this may be quick.
+    let name = names::account(&account).ok_or_else(faults::bad_credentials)?;
+    within_budget(request, &name)?;
+    let account = authenticate(request, &name, password).await?;
+    let roles = fetch_roles(request, &account).await?;
+    let session_epoch = claim(request, &account).await?;
+    let logged_in = client::LoggedIn { account: account.account, roles, roles_max: request.desk.zone.players.roles_max };
+    let authenticated = SessionAuthenticated { account: account.account, account_name: account.name, session_epoch };
+    Ok(Reply::LoggedIn { authenticated, message: Frame::encode(request.seq, &logged_in) })
+}
+
+/// Too many wait for a hash.
+pub(super) fn busy(request: &Request) -> Fault {
+    Fault::retry(FaultCode::Busy, "too many are logging in", request.desk.retry_ms())
+}
+
+/// Steps 3 and 4: asks dc, and checks bans and password.
+async fn authenticate(request: &Request, name: &str, password: SecretString) -> Result<AccountReply, Fault> {
+    request.step(3, name, Ok(""), Duration::ZERO);
+    let asked = Instant::now();
+    let found = request.dc(&AccountFind { name: name.to_owned(), address: request.facts.address.clone() }).await;
+    let took = asked.elapsed();
+    let account = found.inspect_err(|fault| request.step(4, name, Err(&fault.text), took))?;
+    if let Some(banned) = faults::of_bans(&account.sanctions) {
+        request.step(4, name, Err("banned"), took);
+        return Err(banned);
+    }
+    match check(request, name, password, &account).await {
+        Ok(true) => {
+            request.step(4, name, Ok("good"), took);
+            Ok(account)
+        }
+        Ok(false) => {
+            request.step(4, name, Err(if account.account == 0 { "unknown account" } else { "wrong password" }), took);
+            Err(faults::bad_credentials())
+        }
+        Err(fault) => {
+            request.step(4, name, Err(&fault.text), took);
+            Err(fault)
+        }
+    }
+}
+
+/// Whether the password is the account's. An account that does not exist costs the same work.
+async fn check(request: &Request, name: &str, password: SecretString, account: &AccountReply) -> Result<bool, Fault> {
+    let desk = &request.desk;
+    let turn = desk.hashers.turn().await.map_err(|_| busy(request))?;
+    if !request.running.lives() {
+        return Err(Fault::new(FaultCode::IllegalState, "the session is over"));
+    }
+    // Asked again: of many tries that waited together, only as many as the budget allows may reach the hash.
+    within_budget(request, name)?;
+    let hash = (account.account != 0).then(|| account.password_hash.clone());
+    let good = turn.verify(password, hash).await.map_err(|err| desk.defect(&format!("check a password: {err}")))?;
+    if !good {
+        let mut budget = desk.budget.lock().expect("no holder of the budget panics");
+        budget.failed(name, &request.facts.address, Instant::now());
+    }
+    Ok(good)
+}
+
+fn within_budget(request: &Request, name: &str) -> Result<(), Fault> {
+    let budget = request.desk.budget.lock().expect("no holder of the budget panics");
+    match budget.wait(name, &request.facts.address, Instant::now()) {
+        None => Ok(()),
+        Some(wait) => {
+            let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+            Err(Fault::retry(FaultCode::RateLimited, "too many failed logins", wait_ms))
+        }
+    }
+}
+
+/// Step 5. Before the claim: a login that fails here has closed nobody else's session.
+async fn fetch_roles(request: &Request, account: &AccountReply) -> Result<Vec<client::Role>, Fault> {
+    let asked = Instant::now();
+    let roles = roles::fetch(request, account.account).await;
+    let outcome = roles.as_ref().map(|_| "roles fetched").map_err(|fault| fault.text.as_str());
+    request.step(5, &account.name, outcome, asked.elapsed());
+    roles
+}
+
+async fn claim(request: &Request, account: &AccountReply) -> Result<u64, Fault> {
+    if !request.running.lives() {
+        return Err(Fault::new(FaultCode::IllegalState, "the session is over"));
+    }
+    let claim = SessionClaim {
+        session: request.session,
+        account: account.account,
+        account_name: account.name.clone(),
+        gate: request.gate.to_string(),
+        address: request.facts.address.clone(),
+    };
+    Ok(request.desk.call(ProcessKind::Center, &claim, CALL_WITHIN).await?.session_epoch)
+}
