@@ -1,0 +1,308 @@
+//! One client's session: what the gate knows of it, its outbox, and the connection that it has at the moment.
+//!
+//! A session lives `Resuming → Attached ⇄ Lost → Ended`. Its *socket* is the handle of one connection; a session has at most one, and
+//! whoever holds an older one can no longer take from the outbox. Locks are taken in the order state, then mail, and held shortly.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::{Bytes, BytesMut};
+use proto::{
+    Frame,
+    kinds::{Delivery, States},
+};
+use service::link::{Link, Peer};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    limits::Limits,
+    outbox::{FrameKey, Outbox, Verdict},
+    socket::{End, Socket},
+    ticket::UsedNonces,
+};
+
+/// Requests to login that a session may await; older ones are forgotten (their client times out).
+const AWAITING_MAX: usize = 8;
+/// Bytes that are written to a client at once.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Where a session is in its life.
+#[derive(Clone, Debug)]
+pub(crate) enum Life {
+    /// Center is asked whether it lives; what comes for it is kept.
+    Resuming,
+    /// It has a connection.
+    Attached,
+    /// It has none; the token ends the watch over its window.
+    Lost(CancellationToken),
+    /// It is out of the table.
+    Ended,
+}
+
+/// Who a session is, as backends told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// 0: not logged in.
+    pub account: u64,
+    /// The account's name.
+    pub account_name: String,
+    /// Which of the account's sessions this is.
+    pub session_epoch: u64,
+    /// 0: not in the world.
+    pub player: u64,
+    /// The player's name.
+    pub player_name: String,
+}
+
+/// What the gate knows of a session.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Where it is in its life.
+    pub life: Life,
+    /// What its client may say.
+    pub phase: States,
+    /// Who it is.
+    pub identity: Identity,
+    /// Whether login or center vouched for the identity; before that it is only what a ticket says.
+    pub vouched: bool,
+    /// The client's address.
+    pub address: IpAddr,
+    /// The login that it keeps to.
+    pub login: Option<Link>,
+    /// The scene that has its player.
+    pub scene: Option<Link>,
+    /// The scene that had it when its link broke.
+    pub was_at: Option<Peer>,
+    /// Numbers of the links that were told of it.
+    pub opened: Vec<u64>,
+    /// Requests to login that were not answered yet.
+    pub awaiting: Vec<u32>,
+    /// Its budgets.
+    pub limits: Limits,
+    /// Its tickets that were used.
+    pub used: UsedNonces,
+}
+
+impl State {
+    /// A session in the greeting.
+    pub(crate) fn new(life: Life, phase: States, identity: Identity, address: IpAddr, limits: Limits) -> Self {
+        Self {
+            life,
+            phase,
+            identity,
+            vouched: false,
+            address,
+            login: None,
+            scene: None,
+            was_at: None,
+            opened: Vec::new(),
+            awaiting: Vec::new(),
+            limits,
+            used: UsedNonces::default(),
+        }
+    }
+
+    /// Whether it is over.
+    pub(crate) fn is_ended(&self) -> bool {
+        matches!(self.life, Life::Ended)
+    }
+
+    /// Whether the account is known.
+    pub(crate) fn is_authenticated(&self) -> bool {
+        self.phase != States::CONNECTED
+    }
+
+    /// A request to login is on its way.
+    pub(crate) fn awaits(&mut self, seq: u32) {
+        if self.awaiting.len() == AWAITING_MAX {
+            self.awaiting.remove(0);
+        }
+        self.awaiting.push(seq);
+    }
+}
+
+#[derive(Debug)]
+struct Mail {
+    outbox: Outbox,
+    socket: Option<Arc<Socket>>,
+    /// The link and tick that touched the outbox last.
+    touched: (u64, u64),
+}
+
+/// A session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Its number.
+    pub id: u64,
+    state: Mutex<State>,
+    mail: Mutex<Mail>,
+}
+
+/// Who touched an outbox without waking its connection: link and tick.
+pub(crate) type Touch = (u64, u64);
+
+impl Session {
+    /// A session without a connection.
+    pub(crate) fn new(id: u64, state: State, unsent_max: usize) -> Arc<Self> {
+        let mail = Mail { outbox: Outbox::new(unsent_max), socket: None, touched: (0, 0) };
+        Arc::new(Self { id, state: Mutex::new(state), mail: Mutex::new(mail) })
+    }
+
+    /// What the gate knows of it.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    // ---- what comes in
+
+    /// Puts a message into the outbox. With `touch`, nobody is woken, and the answer is whether this is the first such message since the
+    /// outbox was touched by another tick.
+    pub(crate) fn put(&self, delivery: Delivery, key: FrameKey, bytes: Bytes, touch: Option<Touch>) -> bool {
+        let mut mail = self.mail();
+        let verdict = match delivery {
+            Delivery::Session | Delivery::Durable => mail.outbox.push_reliable(bytes),
+            Delivery::Frame => {
+                mail.outbox.push_frame(key, bytes);
+                Verdict::Fine
+            }
+            Delivery::Control => {
+                mail.outbox.push_control(bytes);
+                Verdict::Fine
+            }
+        };
+        let first = touch.is_some_and(|touch| std::mem::replace(&mut mail.touched, touch) != touch);
+        if let Some(socket) = &mail.socket {
+            if verdict == Verdict::TooSlow {
+                socket.end(End::TooSlow);
+            }
+            if touch.is_none() {
+                socket.wake();
+            }
+        }
+        first
+    }
+
+    /// Puts a message of the gate's own into the outbox and wakes the connection.
+    pub(crate) fn say<M: proto::ClientMessage>(&self, seq: u32, message: &M) {
+        let key = FrameKey { link: 0, group: None, kind: M::KIND };
+        self.put(M::INFO.delivery, key, Frame::encode(seq, message).into_bytes(), None);
+    }
+
+    /// Wakes the connection.
+    pub(crate) fn wake(&self) {
+        if let Some(socket) = &self.mail().socket {
+            socket.wake();
+        }
+    }
+
+    /// Ends the connection, if there is one.
+    pub(crate) fn hang_up(&self, why: End) {
+        if let Some(socket) = &self.mail().socket {
+            socket.end(why);
+        }
+    }
+
+    /// The client has received this many; `false`: that can't be.
+    pub(crate) fn ack(&self, received: u64) -> bool {
+        self.mail().outbox.ack(received).is_ok()
+    }
+
+    // ---- what goes out
+
+    /// Moves what waits into `buffer`, which is empty; whether there was anything. A socket that was replaced gets nothing.
+    pub(crate) fn take(&self, socket: &Arc<Socket>, buffer: &mut BytesMut, now: Instant) -> bool {
+        let mut mail = self.mail();
+        if !mail.is(socket) {
+            return false;
+        }
+        if mail.outbox.wants_ack() {
+            mail.outbox.push_control(socket.beat(now));
+        }
+        mail.outbox.take(buffer, WRITE_BYTES)
+    }
+
+    /// What was taken is written. Returns how many frames were dropped since the last time.
+    pub(crate) fn written(&self, socket: &Arc<Socket>) -> u64 {
+        let mut mail = self.mail();
+        if !mail.is(socket) {
+            return 0;
+        }
+        mail.outbox.written();
+        mail.outbox.dropped_since()
+    }
+
+    // ---- connections come and go; callers hold the state
+
+    /// Its first connection.
+    pub(crate) fn attach(&self, now: Instant) -> Arc<Socket> {
+        let socket = Socket::new(now);
+        let mut mail = self.mail();
+        mail.outbox.attach();
+        mail.socket = Some(socket.clone());
+        socket
+    }
+
+    /// A new connection of a client that has received this many; an older connection ends. `None`: that can't be.
+    pub(crate) fn reattach(&self, received: u64, greeting: impl FnOnce(u32) -> Bytes, now: Instant) -> Option<(Arc<Socket>, u32)> {
+        let mut mail = self.mail();
+        let missed = mail.outbox.resume(received, greeting).ok()?;
+        let socket = Socket::new(now);
+        if let Some(older) = mail.socket.replace(socket.clone()) {
+            older.end(End::Replaced);
+        }
+        Some((socket, missed))
+    }
+
+    /// The connection is lost; `false`: it was not the session's any more.
+    pub(crate) fn detach(&self, socket: &Arc<Socket>) -> bool {
+        let mut mail = self.mail();
+        let is = mail.is(socket);
+        if is {
+            mail.outbox.detach();
+            mail.socket = None;
+        }
+        is
+    }
+
+    /// Whether this is its connection.
+    pub(crate) fn is_on(&self, socket: &Arc<Socket>) -> bool {
+        self.mail().is(socket)
+    }
+
+    /// Counting starts again with the next connection; what comes until then is kept for it. A connection that is still there ends.
+    pub(crate) fn restart(&self) {
+        let mut mail = self.mail();
+        mail.outbox.restart();
+        if let Some(older) = mail.socket.take() {
+            older.end(End::Replaced);
+        }
+    }
+
+    /// It can be resumed with full state only.
+    pub(crate) fn make_stale(&self) {
+        self.mail().outbox.make_stale();
+    }
+
+    /// Whether it can be resumed with full state only.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.mail().outbox.is_stale()
+    }
+
+    /// Bytes that its outbox holds.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.mail().outbox.bytes()
+    }
+
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().expect("no holder panics")
+    }
+}
+
+impl Mail {
+    fn is(&self, socket: &Arc<Socket>) -> bool {
+        self.socket.as_ref().is_some_and(|own| Arc::ptr_eq(own, socket))
+    }
+}
