@@ -1,0 +1,376 @@
+//! The rules of player records: who owns a record, which write is taken, what has to be stored. Pure: no I/O, no clock, no tasks.
+//!
+//! Operations that change something ([`Ledger::claim`], [`Ledger::commit`], [`Ledger::handoff`], [`Ledger::release`],
+//! [`Ledger::delete`]) end in [`Ledger::write`], the one way into the records. It numbers the change with an [`Lsn`]; an answer of class D2
+//! waits until the store has everything up to that number. [`Ledger::batch`] is what the store lacks: all dirty records as they are at one
+//! moment, so the store goes from one true state of all players to another, and never has half of a unit.
+
+pub(crate) mod records;
+pub(crate) mod save;
+#[cfg(test)]
+mod tests;
+pub(crate) mod units;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use proto::{
+    ids::ItemId,
+    internal::{CommitUnit, PlayerSave},
+    record::PlayerRecord,
+};
+
+use crate::{
+    items::{ItemIndex, ids_of},
+    refusal::Refusal,
+    store::{Batch, PendingUnit, Row, StoredPlayer},
+};
+use records::{Hot, Life, Records};
+use save::Placed;
+use units::{AppliedUnits, UnitId};
+
+/// The number of a change. They rise by one; a new run goes on above those of the units that the store remembers.
+pub(crate) type Lsn = u64;
+
+/// Bytes of an owner's name.
+pub(crate) const OWNER_BYTES_MAX: usize = 128;
+/// Bytes that a unit counts for until it is stored.
+const UNIT_BYTES: usize = 128;
+
+/// How much may be held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Of records that the store does not have yet; above it nothing more is taken.
+    pub dirty_bytes_max: usize,
+    /// Of records that could be forgotten.
+    pub cache_bytes_max: usize,
+}
+
+/// A player as its owner gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Held {
+    pub record: Arc<PlayerRecord>,
+    pub epoch: u64,
+    pub version: u64,
+    /// The change that made it so.
+    pub lsn: Lsn,
+}
+
+/// Holders of items that no record in memory has, as the store knows them.
+pub(crate) type Elsewhere = HashMap<ItemId, u64>;
+
+/// What one operation does: all of it, or nothing.
+struct Change {
+    /// Everybody whom the operation is about, also those whose record it leaves as it is.
+    players: Vec<u64>,
+    writes: Vec<Write>,
+    unit: Option<UnitId>,
+}
+
+/// A record as it is after a change.
+struct Write {
+    player: u64,
+    record: Arc<PlayerRecord>,
+    items: Arc<[ItemId]>,
+    owner: Arc<str>,
+    epoch: u64,
+    version: u64,
+    life: Life,
+}
+
+impl Write {
+    /// Everything as it is.
+    fn keeping(player: u64, hot: &Hot) -> Self {
+        let (record, items, owner) = (hot.record.clone(), hot.items.clone(), hot.owner.clone());
+        Self { player, record, items, owner, epoch: hot.epoch, version: hot.version, life: hot.life }
+    }
+}
+
+/// All that is known of players now.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    limits: Limits,
+    lsn: Lsn,
+    records: Records,
+    items: ItemIndex,
+    units: AppliedUnits,
+    /// Units that the store does not have yet, oldest first.
+    pending: VecDeque<PendingUnit>,
+    set_aside: usize,
+}
+
+impl Ledger {
+    /// Knows what the store remembers of applied units, oldest first, and nothing else yet.
+    pub(crate) fn new(limits: Limits, applied: &[(UnitId, Lsn)]) -> Self {
+        let mut units = AppliedUnits::default();
+        applied.iter().for_each(|(unit, lsn)| units.remember(*unit, *lsn));
+        let lsn = applied.last().map_or(0, |(_, lsn)| *lsn);
+        let (records, items, pending) = (Records::default(), ItemIndex::default(), VecDeque::new());
+        Self { limits, lsn, records, items, units, pending, set_aside: 0 }
+    }
+
+    /// Those of the players that have to be loaded before anything can be said about them.
+    pub(crate) fn missing(&self, players: &[u64]) -> Vec<u64> {
+        players.iter().copied().filter(|player| self.records.get(*player).is_none()).collect()
+    }
+
+    /// Takes what the store has of a player. What is in memory is newer, and stays.
+    ///
+    /// Refused when the stored record breaks the rules of records.
+    pub(crate) fn load(&mut self, stored: StoredPlayer) -> Result<(), Refusal> {
+        let player = stored.record.player;
+        if self.records.get(player).is_some() {
+            return Ok(());
+        }
+        let items: Arc<[ItemId]> = ids_of(&stored.record.items)?.into();
+        self.items.insert(player, &items);
+        let (owner, record) = (stored.owner.into(), Arc::new(stored.record));
+        self.records.insert(player, Hot::loaded(record, items, owner, stored.epoch, stored.version, stored.revision));
+        Ok(())
+    }
+
+    /// Forgets idle records that are over the cache's limit.
+    pub(crate) fn evict(&mut self) {
+        for (player, hot) in self.records.evict(self.limits.cache_bytes_max) {
+            self.items.remove(player, &hot.items);
+        }
+    }
+
+    /// The record in memory, whatever its life.
+    pub(crate) fn peek(&self, player: u64) -> Option<&Hot> {
+        self.records.get(player)
+    }
+
+    /// The record, marked as used.
+    pub(crate) fn read(&mut self, player: u64) -> Result<&Hot, Refusal> {
+        self.records.change(player, |_| ());
+        match self.records.get(player) {
+            Some(hot) if hot.life != Life::Deleted => Ok(hot),
+            _ => Err(Refusal::NotFound("player")),
+        }
+    }
+
+    /// Makes `owner` the owner, with the next epoch, whoever had it.
+    pub(crate) fn claim(&mut self, player: u64, owner: &str) -> Result<Held, Refusal> {
+        self.admit()?;
+        check_owner(owner)?;
+        let hot = self.writable(player)?;
+        let epoch = hot.epoch.checked_add(1).ok_or_else(|| Refusal::invalid("epochs are used up"))?;
+        let write = Write { owner: owner.into(), epoch, ..Write::keeping(player, hot) };
+        let (record, version) = (hot.record.clone(), hot.version);
+        let lsn = self.write(Change { players: vec![player], writes: vec![write], unit: None });
+        Ok(Held { record, epoch, version, lsn })
+    }
+
+    /// What a handoff left for `owner`.
+    pub(crate) fn take(&mut self, player: u64, owner: &str, epoch: u64) -> Result<Held, Refusal> {
+        let hot = self.read(player)?;
+        if owner.is_empty() || *hot.owner != *owner || hot.epoch != epoch {
+            return Err(stale_owner(player, hot));
+        }
+        Ok(Held { record: hot.record.clone(), epoch: hot.epoch, version: hot.version, lsn: hot.lsn })
+    }
+
+    /// Saves the players of a unit, all or none. Returns the change that has them.
+    pub(crate) fn commit(&mut self, unit: &CommitUnit, elsewhere: &Elsewhere) -> Result<Lsn, Refusal> {
+        let id = UnitId::parse(&unit.id)?;
+        if let Some(lsn) = id.and_then(|id| self.units.applied(id)) {
+            return Ok(lsn);
+        }
+        self.admit()?;
+        let players = save::players_of(&unit.saves)?;
+        let (mut writes, mut resent) = (Vec::new(), 0);
+        for save in &unit.saves {
+            match self.place(save)? {
+                Placed::New(write) => writes.push(write),
+                Placed::Resent(lsn) => resent = lsn.max(resent),
+            }
+        }
+        if writes.is_empty() && id.is_none() {
+            return Ok(resent);
+        }
+        self.check_unit(&writes, elsewhere)?;
+        Ok(self.write(Change { players, writes, unit: id }))
+    }
+
+    /// Saves, and makes `to` the owner with the next epoch. Returns it, and the change.
+    pub(crate) fn handoff(&mut self, save: &PlayerSave, to: &str, elsewhere: &Elsewhere) -> Result<(u64, Lsn), Refusal> {
+        check_owner(to)?;
+        let epoch = save.epoch.checked_add(1).ok_or_else(|| Refusal::invalid("epochs are used up"))?;
+        let hot = self.writable(save.player)?;
+        if *hot.owner == *to && hot.epoch == epoch && save::is_in(save, hot) {
+            return Ok((epoch, hot.lsn));
+        }
+        Ok((epoch, self.save_and_pass(save, to, epoch, elsewhere)?))
+    }
+
+    /// Saves, and leaves the player without an owner.
+    pub(crate) fn release(&mut self, save: &PlayerSave, elsewhere: &Elsewhere) -> Result<Lsn, Refusal> {
+        let hot = self.writable(save.player)?;
+        if hot.owner.is_empty() && hot.epoch == save.epoch && save::is_in(save, hot) {
+            return Ok(hot.lsn);
+        }
+        self.save_and_pass(save, "", save.epoch, elsewhere)
+    }
+
+    /// Deletes a role of the account; its name and items are gone with it.
+    pub(crate) fn delete(&mut self, account: u64, player: u64) -> Result<Lsn, Refusal> {
+        self.admit()?;
+        let hot = self.writable(player)?;
+        if hot.record.account != account {
+            return Err(Refusal::NotFound("player"));
+        }
+        if !hot.owner.is_empty() {
+            return Err(stale_owner(player, hot));
+        }
+        let write = Write { items: Arc::new([]), life: Life::Deleted, ..Write::keeping(player, hot) };
+        Ok(self.write(Change { players: vec![player], writes: vec![write], unit: None }))
+    }
+
+    fn save_and_pass(&mut self, save: &PlayerSave, to: &str, epoch: u64, elsewhere: &Elsewhere) -> Result<Lsn, Refusal> {
+        self.admit()?;
+        let write = match self.place(save)? {
+            Placed::New(write) => write,
+            Placed::Resent(_) => Write::keeping(save.player, self.writable(save.player)?),
+        };
+        let writes = vec![Write { owner: to.into(), epoch, ..write }];
+        self.check_unit(&writes, elsewhere)?;
+        Ok(self.write(Change { players: vec![save.player], writes, unit: None }))
+    }
+
+    /// The one way into the records: whatever changes players passes here, a change at a time, whole.
+    fn write(&mut self, change: Change) -> Lsn {
+        self.lsn += 1;
+        let lsn = self.lsn;
+        for write in &change.writes {
+            let before = self.records.get(write.player).map(|hot| hot.items.clone());
+            self.items.remove(write.player, &before.unwrap_or_default());
+        }
+        for write in change.writes {
+            self.items.insert(write.player, &write.items);
+            self.records.change(write.player, |hot| {
+                if hot.items != write.items || hot.record.items != write.record.items {
+                    hot.items_lsn = lsn;
+                }
+                (hot.record, hot.items, hot.owner) = (write.record, write.items, write.owner);
+                (hot.epoch, hot.version, hot.life) = (write.epoch, write.version, write.life);
+                hot.revision += 1;
+                (hot.lsn, hot.as_loaded) = (lsn, false);
+            });
+        }
+        if let Some(unit) = change.unit {
+            self.units.remember(unit, lsn);
+        }
+        if change.unit.is_some() || 1 < change.players.len() {
+            self.pending.push_back(PendingUnit { lsn, id: change.unit, players: change.players });
+        }
+        lsn
+    }
+
+    /// Full? Then nothing is taken until the store has caught up; reads go on.
+    fn admit(&self) -> Result<(), Refusal> {
+        let waiting = self.dirty_bytes();
+        if waiting < self.limits.dirty_bytes_max {
+            return Ok(());
+        }
+        Err(Refusal::Unavailable(format!("{waiting} bytes of records wait for the store; try again later")))
+    }
+
+    fn writable(&self, player: u64) -> Result<&Hot, Refusal> {
+        match self.records.get(player) {
+            Some(hot) if hot.life == Life::Alive => Ok(hot),
+            Some(hot) if hot.life == Life::SetAside => {
+                Err(Refusal::Unavailable(format!("player {player} is read-only: the store refused its record; dc's log says why")))
+            }
+            _ => Err(Refusal::NotFound("player")),
+        }
+    }
+}
+
+/// What the store has and lacks.
+impl Ledger {
+    /// Bytes of what the store does not have yet.
+    pub(crate) fn dirty_bytes(&self) -> usize {
+        self.records.dirty_bytes() + self.pending.len() * UNIT_BYTES
+    }
+
+    /// The newest change.
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// Whether more than half of what may wait does.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.limits.dirty_bytes_max / 2 < self.dirty_bytes()
+    }
+
+    /// Records that the store does not have as they are now.
+    pub(crate) fn dirty_records(&self) -> usize {
+        self.records.dirty().len()
+    }
+
+    /// Whether the store lacks anything.
+    pub(crate) fn is_dirty(&self) -> bool {
+        0 < self.dirty_records() || !self.pending.is_empty()
+    }
+
+    /// Records in memory.
+    pub(crate) fn hot_records(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Records that the store refused in this run.
+    pub(crate) fn set_aside_records(&self) -> usize {
+        self.set_aside
+    }
+
+    /// All that the store lacks, as it is now.
+    pub(crate) fn batch(&self) -> Batch {
+        let row = |(player, hot): (u64, &Hot)| Row {
+            player,
+            record: hot.record.clone(),
+            owner: hot.owner.clone(),
+            epoch: hot.epoch,
+            version: hot.version,
+            revision: hot.revision,
+            lsn: hot.lsn,
+            items_changed: hot.stored_lsn < hot.items_lsn,
+            deleted: hot.life == Life::Deleted,
+        };
+        let (rows, units) = (self.records.dirty().map(row).collect(), self.pending.iter().cloned().collect());
+        Batch { lsn: self.lsn, now_ms: 0, rows, units, units_floor: self.units.floor(), commands: Vec::new() }
+    }
+
+    /// The store has the batch, but for the players that it refused.
+    pub(crate) fn stored(&mut self, batch: &Batch, refused: &HashSet<u64>) {
+        for row in batch.rows.iter().filter(|row| !refused.contains(&row.player)) {
+            self.records.change(row.player, |hot| hot.stored_lsn = row.lsn);
+            if row.deleted {
+                self.records.remove(row.player);
+            }
+        }
+        while self.pending.front().is_some_and(|unit| unit.lsn <= batch.lsn) {
+            let unit = self.pending.pop_front().expect("it has a front");
+            if unit.players.iter().any(|player| refused.contains(player)) {
+                unit.id.inspect(|id| self.units.forget(*id));
+            }
+        }
+        for player in refused {
+            self.records.change(*player, |hot| hot.life = Life::SetAside);
+        }
+        self.set_aside += refused.len();
+    }
+}
+
+fn check_owner(owner: &str) -> Result<(), Refusal> {
+    if owner.is_empty() || OWNER_BYTES_MAX < owner.len() {
+        return Err(Refusal::invalid(format!("an owner's name has 1 to {OWNER_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+fn stale_owner(player: u64, hot: &Hot) -> Refusal {
+    Refusal::StaleOwner { player, owner: hot.owner.to_string(), epoch: hot.epoch }
+}

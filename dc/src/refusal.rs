@@ -1,0 +1,49 @@
+//! Why dc does not do what it was asked, in its own terms; [`CallFault`] is how links say it.
+
+use proto::internal::{CallFault, CallFaultCode};
+
+/// Why a request was not done. Nothing of it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    #[error("player {player} belongs to `{owner}` with epoch {epoch}")]
+    StaleOwner { player: u64, owner: String, epoch: u64 },
+    #[error("player {player} is at version {version}")]
+    StaleVersion { player: u64, version: u64 },
+    #[error("the name is taken")]
+    NameTaken,
+    #[error("{0} {1} at the most")]
+    Limit(u32, &'static str),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Refusal {
+    pub(crate) fn invalid(text: impl Into<String>) -> Self {
+        Refusal::Invalid(text.into())
+    }
+
+    pub(crate) fn code(&self) -> CallFaultCode {
+        match self {
+            Refusal::NotFound(_) => CallFaultCode::CallNotFound,
+            Refusal::StaleOwner { .. } => CallFaultCode::CallStaleOwner,
+            Refusal::StaleVersion { .. } => CallFaultCode::CallStaleVersion,
+            Refusal::NameTaken => CallFaultCode::CallNameTaken,
+            Refusal::Limit(..) => CallFaultCode::CallLimit,
+            Refusal::Invalid(_) => CallFaultCode::CallInvalid,
+            Refusal::Unavailable(_) => CallFaultCode::CallUnavailable,
+            Refusal::Internal(_) => CallFaultCode::CallInternal,
+        }
+    }
+}
+
+impl From<Refusal> for CallFault {
+    fn from(refusal: Refusal) -> Self {
+        service::link::fault(refusal.code(), refusal.to_string())
+    }
+}

@@ -1,0 +1,204 @@
+//! The calls of the other processes. [`Calls`] takes them off the links, [`Desk`] does them: accounts and roles (`accounts`), records
+//! (`players`), profiles and relations (`social`), sanctions, GM accounts and the audit log (`gm`).
+//!
+//! Calls about records are begun in the order of their link, so that two saves of a player stay in order, and wait for durability in a
+//! task of their own; all others run in a task of their own. Full? The call after [`CALLS_MAX`] unanswered ones is answered UNAVAILABLE.
+
+mod accounts;
+mod gm;
+mod players;
+mod social;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, sync::Arc};
+
+use proto::{
+    client,
+    internal::{self, CallFault, CallFaultCode},
+    link::{Call, LinkFrame},
+    record::PlayerRecord,
+};
+use service::{Handler, IncomingCall, Link, link::fault, tasks::Tasks};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
+use tracing::{debug, info};
+
+use crate::{
+    readers::Readers,
+    refusal::Refusal,
+    store::{Reader, StoreError},
+    writer::{Shared, lost},
+};
+
+/// Calls that may be unanswered, from all links together: several for every player of a full zone, at 1 KiB or so.
+const CALLS_MAX: usize = 65_536;
+/// Locks that keep two loads of one player apart.
+const LOADS: usize = 64;
+
+/// Does what is asked.
+pub(crate) struct Desk {
+    pub shared: Shared,
+    readers: Readers,
+    loads: Vec<Mutex<()>>,
+}
+
+impl Desk {
+    pub(crate) fn new(shared: Shared, readers: Vec<Box<dyn Reader>>) -> Self {
+        Self { shared, readers: Readers::new(readers), loads: (0..LOADS).map(|_| Mutex::new(())).collect() }
+    }
+
+    async fn read<T, F>(&self, read: F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.readers.read(read).await
+    }
+}
+
+/// An answer that waits for the store, or does not.
+pub(crate) struct Pending<A> {
+    answer: A,
+    durable: Option<oneshot::Receiver<Result<(), Refusal>>>,
+}
+
+impl<A> Pending<A> {
+    pub(crate) async fn finish(self) -> Result<A, Refusal> {
+        if let Some(durable) = self.durable {
+            durable.await.unwrap_or_else(|_| Err(lost()))?;
+        }
+        Ok(self.answer)
+    }
+}
+
+/// Takes calls off the links.
+pub(crate) struct Calls {
+    tasks: Tasks,
+    desk: Arc<Desk>,
+    free: Arc<Semaphore>,
+}
+
+impl Calls {
+    pub(crate) fn new(tasks: Tasks, desk: Arc<Desk>) -> Self {
+        Self { tasks, desk, free: Arc::new(Semaphore::new(CALLS_MAX)) }
+    }
+
+    /// Begins now, in the link's order; finishes in a task.
+    async fn begin<C, F>(&self, call: IncomingCall, begin: impl FnOnce(Arc<Desk>, C) -> F + Send)
+    where
+        C: Call,
+        C::Answer: Send,
+        F: Future<Output = Result<Pending<C::Answer>, Refusal>> + Send,
+    {
+        let Some((call, request, permit)) = self.admit::<C>(call) else { return };
+        match begin(self.desk.clone(), request).await {
+            Err(refusal) => answer::<C>(call, Err(refusal)),
+            Ok(pending) if pending.durable.is_none() => answer::<C>(call, Ok(pending.answer)),
+            Ok(pending) => self.tasks.spawn("call", async move {
+                answer::<C>(call, pending.finish().await);
+                drop(permit);
+            }),
+        }
+    }
+
+    /// Runs in a task.
+    fn spawn<C, F>(&self, call: IncomingCall, run: impl FnOnce(Arc<Desk>, C) -> F)
+    where
+        C: Call,
+        C::Answer: Send,
+        F: Future<Output = Result<C::Answer, Refusal>> + Send + 'static,
+    {
+        let Some((call, request, permit)) = self.admit::<C>(call) else { return };
+        let run = run(self.desk.clone(), request);
+        self.tasks.spawn("call", async move {
+            answer::<C>(call, run.await);
+            drop(permit);
+        });
+    }
+
+    /// What is asked, if there is room for it and it is well-formed; otherwise it is answered here.
+    fn admit<C: Call>(&self, call: IncomingCall) -> Option<(IncomingCall, C, OwnedSemaphorePermit)> {
+        let Ok(permit) = self.free.clone().try_acquire_owned() else {
+            call.answer::<C>(Err(fault(CallFaultCode::CallUnavailable, "dc has too many calls to answer; try again later")));
+            return None;
+        };
+        // Decoded from a slice, so that what is kept of a record does not keep the whole call's memory.
+        match C::decode(call.body.as_ref()) {
+            Ok(request) => Some((call, request, permit)),
+            Err(err) => {
+                call.answer::<C>(Err(fault(CallFaultCode::CallInvalid, format!("malformed {}: {err}", C::NAME))));
+                None
+            }
+        }
+    }
+}
+
+fn answer<C: Call>(call: IncomingCall, result: Result<C::Answer, Refusal>) {
+    if let Err(refusal) = &result {
+        debug!(call = C::NAME, %refusal, "refused");
+        metrics::counter!("paifang_dc_refused_total", "call" => C::NAME, "code" => refusal.code().as_str_name()).increment(1);
+    }
+    call.answer::<C>(result.map_err(CallFault::from));
+}
+
+impl Handler for Calls {
+    async fn on_up(&self, link: &Link) {
+        info!(peer = %link.peer().id, "link is up");
+    }
+
+    async fn on_down(&self, link: &Link) {
+        info!(peer = %link.peer().id, "link is down");
+    }
+
+    async fn on_frame(&self, link: &Link, frame: LinkFrame) {
+        debug!(peer = %link.peer().id, kind = frame.kind, "a frame that dc has no use for");
+    }
+
+    async fn on_call(&self, _link: &Link, call: IncomingCall) {
+        match call.kind {
+            internal::PlayerClaim::KIND => self.begin(call, Desk::claim).await,
+            internal::PlayerTake::KIND => self.begin(call, Desk::take).await,
+            internal::Commit::KIND => self.begin(call, Desk::commit).await,
+            internal::PlayerHandoff::KIND => self.begin(call, Desk::handoff).await,
+            internal::PlayerRelease::KIND => self.begin(call, Desk::release).await,
+            internal::RoleDelete::KIND => self.begin(call, Desk::role_delete).await,
+            internal::RoleListCall::KIND => self.spawn(call, Desk::role_list),
+            internal::RoleCreate::KIND => self.spawn(call, Desk::role_create),
+            internal::AccountCreate::KIND => self.spawn(call, Desk::account_create),
+            internal::AccountFind::KIND => self.spawn(call, Desk::account_find),
+            internal::ProfileFind::KIND => self.spawn(call, Desk::profile_find),
+            internal::RelationSet::KIND => self.spawn(call, Desk::relation_set),
+            internal::RelationList::KIND => self.spawn(call, Desk::relation_list),
+            internal::SanctionAdd::KIND => self.spawn(call, Desk::sanction_add),
+            internal::SanctionLift::KIND => self.spawn(call, Desk::sanction_lift),
+            internal::SanctionList::KIND => self.spawn(call, Desk::sanction_list),
+            internal::GmAccountFind::KIND => self.spawn(call, Desk::gm_account_find),
+            internal::GmAccountCreate::KIND => self.spawn(call, Desk::gm_account_create),
+            internal::AuditAppend::KIND => self.spawn(call, Desk::audit_append),
+            internal::AuditOutcome::KIND => self.spawn(call, Desk::audit_outcome),
+            internal::AuditList::KIND => self.spawn(call, Desk::audit_list),
+            _ => call.unknown(),
+        }
+    }
+}
+
+/// What an account sees of a player before entering.
+fn role_of(record: &PlayerRecord) -> client::Role {
+    client::Role {
+        player: record.player,
+        name: record.name.clone(),
+        level: record.level,
+        map: record.map.clone(),
+        line: record.line,
+        position: record.position,
+        coins: record.coins,
+    }
+}
+
+/// Refuses a text that has no room in its column.
+fn bounded(what: &str, text: &str, chars_max: usize) -> Result<(), Refusal> {
+    if chars_max < text.chars().count() {
+        return Err(Refusal::invalid(format!("{what} has {chars_max} characters at the most")));
+    }
+    Ok(())
+}

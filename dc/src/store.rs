@@ -1,0 +1,125 @@
+//! What dc asks of a store. A [`Store`] writes, one batch a transaction, on one thread; [`Reader`]s read, on others, what is committed.
+
+pub(crate) mod batch;
+pub(crate) mod sqlite;
+
+use std::collections::HashMap;
+
+use proto::{
+    ids::ItemId,
+    internal::{AuditRecord, GmAccountReply, RelationTo, Sanction, SanctionKind},
+    record::PlayerRecord,
+};
+
+pub(crate) use batch::{Batch, Command, PendingUnit, Reply, Row};
+
+use crate::{
+    ledger::{Lsn, units::UnitId},
+    refusal::Refusal,
+};
+
+/// How records are encoded in the `body` column.
+pub(crate) const RECORD_FORMAT: i64 = 1;
+/// Rows of one answer that lists something.
+pub(crate) const LIST_MAX: u32 = 1000;
+
+/// Why the store did not do something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// It can't now (disk full, I/O error, busy): nothing was changed, and the same may succeed later.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// It does not take this content: nothing was changed, and trying again does not help.
+    #[error("the store refuses: {0}")]
+    Refused(String),
+    /// What is on the disk is unknown or damaged (a failed sync, corruption): only a new start, which reads it, can tell.
+    #[error("the store can't go on: {0}")]
+    Fatal(String),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(err: StoreError) -> Self {
+        match err {
+            StoreError::Unavailable(_) => Refusal::Unavailable(err.to_string()),
+            StoreError::Refused(_) | StoreError::Fatal(_) => Refusal::Internal(err.to_string()),
+        }
+    }
+}
+
+/// What came of a [`Command`].
+pub(crate) type CommandResult = Result<Reply, Refusal>;
+
+/// The writing side.
+pub(crate) trait Store: Send {
+    /// Writes the batch in one transaction, synced before it returns: all of it or, on an error, nothing. A row whose revision the store has
+    /// already is no error, so a batch whose outcome is unknown can be applied again. Returns what came of each command.
+    fn apply(&mut self, batch: &Batch) -> Result<Vec<CommandResult>, StoreError>;
+
+    /// Keeps rows that `apply` refused beside the players, with the reason, for a person to look at.
+    fn set_aside(&mut self, batch: &Batch, reason: &str) -> Result<(), StoreError>;
+
+    /// The end: leaves the files in their most compact form.
+    fn close(&mut self) -> Result<(), StoreError>;
+}
+
+/// A player as the store has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoredPlayer {
+    pub record: PlayerRecord,
+    pub owner: String,
+    pub epoch: u64,
+    pub version: u64,
+    pub revision: u64,
+}
+
+/// An account as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredAccount {
+    pub account: u64,
+    pub name: String,
+    pub password_hash: String,
+}
+
+/// Whose relations: all that stand at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RelationsOf {
+    pub outgoing: Vec<RelationTo>,
+    pub befriended_by: Vec<u64>,
+    pub blocked_by: Vec<u64>,
+}
+
+/// Which sanctions, of those in force: `account` 0 and an empty `address` match nobody.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SanctionsWanted {
+    /// Only of this kind.
+    pub kind: Option<SanctionKind>,
+    /// None: whomever they are against.
+    pub against: Option<(u64, String)>,
+    pub now_ms: i64,
+    pub limit: u32,
+}
+
+/// The reading side: sees all that was committed before the call.
+pub(crate) trait Reader: Send {
+    fn player(&self, player: u64) -> Result<Option<StoredPlayer>, StoreError>;
+    fn player_named(&self, name_key: &str) -> Result<Option<u64>, StoreError>;
+    fn players_of(&self, account: u64) -> Result<Vec<StoredPlayer>, StoreError>;
+    /// Who holds these items; those that nobody holds are missing.
+    fn holders(&self, items: &[ItemId]) -> Result<HashMap<ItemId, u64>, StoreError>;
+    fn account_named(&self, name: &str) -> Result<Option<StoredAccount>, StoreError>;
+    fn account(&self, account: u64) -> Result<Option<StoredAccount>, StoreError>;
+    fn relations(&self, player: u64) -> Result<RelationsOf, StoreError>;
+    /// Newest first.
+    fn sanctions(&self, wanted: &SanctionsWanted) -> Result<Vec<Sanction>, StoreError>;
+    fn gm_account(&self, name: &str) -> Result<Option<GmAccountReply>, StoreError>;
+    /// Newest first; empty `by` and `command` match all.
+    fn audit(&self, by: &str, command: &str, limit: u32) -> Result<Vec<AuditRecord>, StoreError>;
+}
+
+/// A store that was opened.
+pub(crate) struct Opened {
+    pub store: Box<dyn Store>,
+    pub readers: Vec<Box<dyn Reader>>,
+    /// The units that it remembers, oldest first.
+    pub applied: Vec<(UnitId, Lsn)>,
+}

@@ -1,0 +1,164 @@
+//! What goes to the store in one transaction. Pure.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use prost::Message;
+use proto::{
+    internal::{AuditRecord, Relation, Sanction, SanctionKind},
+    record::PlayerRecord,
+};
+
+use crate::ledger::{Lsn, units::UnitId};
+
+/// The newest of a player.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub player: u64,
+    pub record: Arc<PlayerRecord>,
+    pub owner: Arc<str>,
+    pub epoch: u64,
+    pub version: u64,
+    pub revision: u64,
+    /// The change that made it so.
+    pub lsn: Lsn,
+    /// The store has other items of it.
+    pub items_changed: bool,
+    /// It goes to the deleted players, and its items and relations are gone.
+    pub deleted: bool,
+}
+
+/// A unit that ties players together, or has an id to be remembered, or both.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PendingUnit {
+    pub lsn: Lsn,
+    pub id: Option<UnitId>,
+    pub players: Vec<u64>,
+}
+
+/// A change of what is no player's record: carried out by the store, in the order of the batch, after the rows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Command {
+    AccountCreate { name: String, password_hash: String },
+    RoleCreate { record: PlayerRecord, roles_max: u32 },
+    RelationSet { player: u64, other: u64, relation: Relation, relations_max: u32 },
+    SanctionAdd { sanction: Sanction },
+    SanctionLift { kind: SanctionKind, account: u64, address: String, by: String },
+    GmAccountCreate { name: String, password_hash: String, role: String },
+    AuditAppend { record: AuditRecord },
+    AuditOutcome { audit: u64, outcome: String },
+}
+
+impl Command {
+    /// What it counts for while it waits.
+    pub(crate) fn bytes(&self) -> usize {
+        let content = match self {
+            Command::AccountCreate { name, password_hash } => name.len() + password_hash.len(),
+            Command::RoleCreate { record, .. } => record.encoded_len(),
+            Command::RelationSet { .. } => 0,
+            Command::SanctionAdd { sanction } => sanction.encoded_len(),
+            Command::SanctionLift { address, by, .. } => address.len() + by.len(),
+            Command::GmAccountCreate { name, password_hash, role } => name.len() + password_hash.len() + role.len(),
+            Command::AuditAppend { record } => record.encoded_len(),
+            Command::AuditOutcome { outcome, .. } => outcome.len(),
+        };
+        size_of::<Command>() + content
+    }
+}
+
+/// What a command that was carried out brings.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    /// Nothing to tell.
+    Done,
+    /// The number that the store gave.
+    Number(u64),
+    /// Those that were lifted.
+    Lifted(Vec<Sanction>),
+}
+
+/// What goes to the store in one transaction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Batch {
+    /// It has every change up to this one.
+    pub lsn: Lsn,
+    /// When it was made, Unix milliseconds.
+    pub now_ms: i64,
+    pub rows: Vec<Row>,
+    pub units: Vec<PendingUnit>,
+    /// Units of changes before this one need not be remembered.
+    pub units_floor: Lsn,
+    pub commands: Vec<Command>,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.units.is_empty() && self.commands.is_empty()
+    }
+
+    /// The rows and units in the smallest parts that may be stored apart: players that a unit ties together stay together.
+    pub(crate) fn parts(&self) -> Vec<Batch> {
+        let mut ties = Ties::default();
+        for unit in &self.units {
+            for pair in unit.players.windows(2) {
+                ties.tie(pair[0], pair[1]);
+            }
+        }
+        let empty = || Batch { lsn: self.lsn, now_ms: self.now_ms, units_floor: self.units_floor, ..Batch::default() };
+        let mut parts: BTreeMap<u64, Batch> = BTreeMap::new();
+        for row in &self.rows {
+            parts.entry(ties.root(row.player)).or_insert_with(empty).rows.push(row.clone());
+        }
+        for unit in &self.units {
+            let root = unit.players.first().map_or(0, |player| ties.root(*player));
+            parts.entry(root).or_insert_with(empty).units.push(unit.clone());
+        }
+        parts.into_values().collect()
+    }
+}
+
+/// Which players are tied, directly or through others.
+#[derive(Default)]
+struct Ties(HashMap<u64, u64>);
+
+impl Ties {
+    fn root(&mut self, player: u64) -> u64 {
+        let mut root = player;
+        while let Some(&above) = self.0.get(&root) {
+            root = above;
+        }
+        if root != player {
+            self.0.insert(player, root); // the next walk from here is one step
+        }
+        root
+    }
+
+    fn tie(&mut self, one: u64, other: u64) {
+        let (one, other) = (self.root(one), self.root(other));
+        if one != other {
+            self.0.insert(one, other);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(player: u64) -> Row {
+        let (record, owner) = (Arc::default(), "".into());
+        Row { player, record, owner, epoch: 0, version: 0, revision: 0, lsn: 0, items_changed: false, deleted: false }
+    }
+
+    #[test]
+    fn players_that_units_tie_together_stay_together() {
+        let unit = |players: &[u64]| PendingUnit { lsn: 1, id: None, players: players.to_vec() };
+        let batch = Batch { rows: (1..=6).map(row).collect(), units: vec![unit(&[1, 4]), unit(&[2]), unit(&[4, 5])], ..Batch::default() };
+        let mut parts: Vec<Vec<u64>> = batch.parts().iter().map(|part| part.rows.iter().map(|row| row.player).collect()).collect();
+        parts.sort();
+        assert_eq!(parts, [vec![1, 4, 5], vec![2], vec![3], vec![6]]);
+        assert_eq!(batch.parts().iter().map(|part| part.units.len()).sum::<usize>(), 3);
+    }
+}

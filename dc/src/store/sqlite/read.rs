@@ -1,0 +1,173 @@
+//! Reads on SQLite: each call sees what was committed before it.
+
+use std::{collections::HashMap, path::Path};
+
+use anyhow::Context;
+use prost::Message;
+use proto::{
+    ids::ItemId,
+    internal::{AuditRecord, GmAccountReply, Relation, RelationTo, Sanction},
+    record::PlayerRecord,
+};
+use rusqlite::{OptionalExtension, named_params};
+
+use super::{BUSY_TIMEOUT, Connection, OpenFlags, StoredPlayer, key, unsigned};
+use crate::store::{LIST_MAX, RECORD_FORMAT, Reader, RelationsOf, SanctionsWanted, StoreError, StoredAccount};
+
+/// Reads from SQLite.
+pub(super) struct SqliteReader(Connection);
+
+impl SqliteReader {
+    pub(super) fn open(file: &Path) -> anyhow::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(file, flags).with_context(|| format!("open {} for reading", file.display()))?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(Self(connection))
+    }
+
+    fn players(&self, sql: &str, of: u64) -> Result<Vec<StoredPlayer>, StoreError> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        let mut rows = statement.query([key(of)])?;
+        let mut players = Vec::new();
+        while let Some(row) = rows.next()? {
+            players.push(player(row)?);
+        }
+        Ok(players)
+    }
+
+    fn account_where(&self, sql: &str, value: impl rusqlite::ToSql) -> Result<Option<StoredAccount>, StoreError> {
+        let account =
+            |row: &rusqlite::Row<'_>| Ok(StoredAccount { account: unsigned(row.get(0)?), name: row.get(1)?, password_hash: row.get(2)? });
+        Ok(self.0.prepare_cached(sql)?.query_row([value], account).optional()?)
+    }
+
+    fn who(&self, player: u64, relation: Relation) -> Result<Vec<u64>, StoreError> {
+        let mut statement =
+            self.0.prepare_cached("SELECT player FROM relations WHERE other = ?1 AND relation = ?2 ORDER BY player LIMIT 10000")?;
+        let rows = statement.query_map((key(player), relation as i32), |row| row.get(0).map(unsigned))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Reader for SqliteReader {
+    fn player(&self, player: u64) -> Result<Option<StoredPlayer>, StoreError> {
+        let sql = "SELECT player, format, body, owner, epoch, version, revision FROM players WHERE player = ?1";
+        Ok(self.players(sql, player)?.pop())
+    }
+
+    fn player_named(&self, name_key: &str) -> Result<Option<u64>, StoreError> {
+        let mut statement = self.0.prepare_cached("SELECT player FROM players WHERE name_key = ?1")?;
+        Ok(statement.query_row([name_key], |row| row.get(0).map(unsigned)).optional()?)
+    }
+
+    fn players_of(&self, account: u64) -> Result<Vec<StoredPlayer>, StoreError> {
+        self.players(
+            "SELECT player, format, body, owner, epoch, version, revision FROM players WHERE account = ?1 ORDER BY player",
+            account,
+        )
+    }
+
+    fn holders(&self, items: &[ItemId]) -> Result<HashMap<ItemId, u64>, StoreError> {
+        let mut statement = self.0.prepare_cached("SELECT player FROM items WHERE item = ?1")?;
+        let mut holders = HashMap::new();
+        for item in items {
+            let holder: Option<i64> = statement.query_row([&item.to_bytes()[..]], |row| row.get(0)).optional()?;
+            holders.extend(holder.map(|player| (*item, unsigned(player))));
+        }
+        Ok(holders)
+    }
+
+    fn account_named(&self, name: &str) -> Result<Option<StoredAccount>, StoreError> {
+        self.account_where("SELECT account, name, password_hash FROM accounts WHERE name = ?1", name)
+    }
+
+    fn account(&self, account: u64) -> Result<Option<StoredAccount>, StoreError> {
+        self.account_where("SELECT account, name, password_hash FROM accounts WHERE account = ?1", key(account))
+    }
+
+    fn relations(&self, player: u64) -> Result<RelationsOf, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT relations.other, players.name, relations.relation FROM relations JOIN players ON players.player = relations.other
+             WHERE relations.player = ?1 ORDER BY players.name_key",
+        )?;
+        let to = |row: &rusqlite::Row<'_>| Ok(RelationTo { player: unsigned(row.get(0)?), name: row.get(1)?, relation: row.get(2)? });
+        let outgoing = statement.query_map([key(player)], to)?.collect::<Result<_, _>>()?;
+        Ok(RelationsOf { outgoing, befriended_by: self.who(player, Relation::Friend)?, blocked_by: self.who(player, Relation::Block)? })
+    }
+
+    fn sanctions(&self, wanted: &SanctionsWanted) -> Result<Vec<Sanction>, StoreError> {
+        sanctions(&self.0, wanted)
+    }
+
+    fn gm_account(&self, name: &str) -> Result<Option<GmAccountReply>, StoreError> {
+        let mut statement = self.0.prepare_cached("SELECT name, password_hash, role FROM gm_accounts WHERE name = ?1")?;
+        let account = |row: &rusqlite::Row<'_>| Ok(GmAccountReply { name: row.get(0)?, password_hash: row.get(1)?, role: row.get(2)? });
+        Ok(statement.query_row([name], account).optional()?)
+    }
+
+    fn audit(&self, by: &str, command: &str, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT audit, at_ms, made_by, role, address, command, arguments, reason, outcome FROM audit
+             WHERE (:by = '' OR made_by = :by) AND (:command = '' OR command = :command) ORDER BY audit DESC LIMIT :limit",
+        )?;
+        let rows = statement.query_map(named_params! { ":by": by, ":command": command, ":limit": limit.min(LIST_MAX) }, |row| {
+            Ok(AuditRecord {
+                id: unsigned(row.get(0)?),
+                at_ms: row.get(1)?,
+                by: row.get(2)?,
+                role: row.get(3)?,
+                address: row.get(4)?,
+                command: row.get(5)?,
+                arguments: row.get(6)?,
+                reason: row.get(7)?,
+                outcome: row.get(8)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Those in force, newest first; also for the writer, which lifts them.
+pub(super) fn sanctions(connection: &Connection, wanted: &SanctionsWanted) -> Result<Vec<Sanction>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sanction, kind, sanctions.account, address, COALESCE(accounts.name, ''), reason, made_by, from_ms, until_ms
+         FROM sanctions LEFT JOIN accounts ON accounts.account = sanctions.account
+         WHERE lifted_ms = 0 AND (until_ms = 0 OR until_ms > :now) AND (:kind = 0 OR kind = :kind)
+            AND (:all OR (sanctions.account <> 0 AND sanctions.account = :account) OR (address <> '' AND address = :address))
+         ORDER BY sanction DESC LIMIT :limit",
+    )?;
+    let (account, address) = wanted.against.as_ref().map_or((0, ""), |(account, address)| (*account, address));
+    let values = named_params! {
+        ":now": wanted.now_ms, ":kind": wanted.kind.map_or(0, |kind| kind as i32), ":all": wanted.against.is_none(),
+        ":account": key(account), ":address": address, ":limit": wanted.limit.min(LIST_MAX),
+    };
+    let rows = statement.query_map(values, |row| {
+        Ok(Sanction {
+            id: unsigned(row.get(0)?),
+            kind: row.get(1)?,
+            account: unsigned(row.get(2)?),
+            address: row.get(3)?,
+            account_name: row.get(4)?,
+            reason: row.get(5)?,
+            by: row.get(6)?,
+            from_ms: row.get(7)?,
+            until_ms: row.get(8)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn player(row: &rusqlite::Row<'_>) -> Result<StoredPlayer, StoreError> {
+    let (player, format) = (unsigned(row.get(0)?), row.get::<_, i64>(1)?);
+    if format != RECORD_FORMAT {
+        return Err(StoreError::Refused(format!("player {player} is stored in format {format}, this program knows {RECORD_FORMAT}")));
+    }
+    let body: Vec<u8> = row.get(2)?;
+    let record = PlayerRecord::decode(&body[..]).map_err(|err| StoreError::Refused(format!("player {player} can't be decoded: {err}")))?;
+    if record.player != player {
+        return Err(StoreError::Refused(format!("the row of player {player} has the record of {}", record.player)));
+    }
+    let (owner, epoch, version, revision) = (row.get(3)?, unsigned(row.get(4)?), unsigned(row.get(5)?), unsigned(row.get(6)?));
+    Ok(StoredPlayer { record, owner, epoch, version, revision })
+}

@@ -1,0 +1,384 @@
+//! What is shared between those who ask and the one task that stores: the ledger behind a lock, what waits, and the [`Writer`].
+//!
+//! While a batch is being stored requests pile up; the next batch has all of them (group commit). A batch is due at once when somebody waits
+//! for it (class D2, commands) and `flush_period` after the first unstored change otherwise (class D0), so many saves of a player between
+//! two batches are stored as one.
+//!
+//! When the store is unavailable, those who wait are told so; nobody is told that something is safe. Records stay dirty and are
+//! tried again with a growing pause; reads and saves of class D0 go on until `dirty_bytes_max`. When the store refuses a batch, its parts
+//! are stored one by one, and a part that is refused alone is set aside: logged, counted, kept in a table, its players read-only.
+//! A failed sync ends the process, which then reads from the disk what is true.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::Instant,
+};
+use tracing::{error, warn};
+
+use crate::{
+    ledger::{Ledger, Lsn},
+    refusal::Refusal,
+    status::Counts,
+    store::{Batch, Command, CommandResult, Store, StoreError},
+};
+
+/// Bytes of commands that may wait; one more is refused.
+pub(crate) const COMMANDS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Pauses between tries while the store is unavailable.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How often a stop tries to store what is left. With the pauses between, it ends within the process' grace.
+const STOP_TRIES: u32 = 10;
+
+/// What requests and the writer share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    work: Notify,
+    ended: watch::Sender<Option<Result<(), String>>>,
+}
+
+/// Everything that the lock guards. It is never held over a wait or over I/O.
+pub(crate) struct State {
+    pub ledger: Ledger,
+    pub counts: Counts,
+    /// The store has every change up to this one.
+    durable: Lsn,
+    /// When the oldest change that the store lacks was made.
+    dirty_since: Option<Instant>,
+    waiting: Vec<Waiting>,
+    commands: VecDeque<Queued>,
+    commands_bytes: usize,
+    closed: bool,
+}
+
+/// Somebody who waits until a change is stored.
+struct Waiting {
+    lsn: Lsn,
+    players: Vec<u64>,
+    answer: oneshot::Sender<Result<(), Refusal>>,
+}
+
+struct Queued {
+    command: Command,
+    answer: oneshot::Sender<CommandResult>,
+}
+
+impl Shared {
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        let durable = ledger.lsn();
+        let (waiting, commands, counts) = (Vec::new(), VecDeque::new(), Counts::default());
+        let state = State { ledger, counts, durable, dirty_since: None, waiting, commands, commands_bytes: 0, closed: false };
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), work: Notify::new(), ended: watch::Sender::new(None) }) }
+    }
+
+    /// Looks at the state.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Looks at the state and at what changes by being looked at.
+    pub(crate) fn look_mut<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.lock())
+    }
+
+    /// Reads or changes records. Refused when dc is stopping.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(stopping());
+        }
+        let was_dirty = state.ledger.is_dirty();
+        let done = work(&mut state);
+        state.ledger.evict();
+        if state.dirty_since.is_none() && state.ledger.is_dirty() {
+            state.dirty_since = Some(Instant::now());
+        }
+        let wake = state.is_urgent() || !was_dirty && state.ledger.is_dirty();
+        drop(state);
+        if wake {
+            self.inner.work.notify_one();
+        }
+        done
+    }
+
+    /// Waits until the store has carried out a command.
+    pub(crate) async fn command(&self, command: Command) -> CommandResult {
+        let bytes = command.bytes();
+        let (answer, answered) = oneshot::channel();
+        self.with(|state| {
+            if COMMANDS_BYTES_MAX < state.commands_bytes + bytes {
+                return Err(Refusal::Unavailable("too many commands wait for the store; try again later".into()));
+            }
+            state.commands_bytes += bytes;
+            state.commands.push_back(Queued { command, answer });
+            Ok(())
+        })?;
+        answered.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Refuses whatever comes from now on, and waits until everything is stored.
+    ///
+    /// # Errors
+    /// When it can't be.
+    pub(crate) async fn close(&self) -> anyhow::Result<()> {
+        self.lock().closed = true;
+        self.inner.work.notify_one();
+        self.ended().await
+    }
+
+    /// Ends with the writer. Cancel-safe.
+    pub(crate) async fn ended(&self) -> anyhow::Result<()> {
+        let mut ended = self.inner.ended.subscribe();
+        let end = ended.wait_for(Option::is_some).await.map(|end| end.clone());
+        match end.ok().flatten() {
+            Some(Err(text)) => anyhow::bail!(text),
+            _ => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().expect("nobody panics with the state")
+    }
+}
+
+impl State {
+    /// Something to wait on until the store has the change; none if it has. `players` are those whose being set aside would spoil it.
+    pub(crate) fn wait(&mut self, lsn: Lsn, players: Vec<u64>) -> Option<oneshot::Receiver<Result<(), Refusal>>> {
+        if lsn <= self.durable {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.waiting.push(Waiting { lsn, players, answer });
+        Some(answered)
+    }
+
+    /// Age of the oldest change that the store lacks.
+    pub(crate) fn lag(&self) -> Duration {
+        self.dirty_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.closed || !self.waiting.is_empty() || !self.commands.is_empty() || self.ledger.is_nearly_full()
+    }
+
+    /// What the store lacks, and who waits for the commands in it.
+    fn take(&mut self) -> (Batch, Vec<oneshot::Sender<CommandResult>>) {
+        let (commands, answers) = self.commands.drain(..).map(|queued| (queued.command, queued.answer)).unzip();
+        self.commands_bytes = 0;
+        (Batch { now_ms: crate::now_ms(), commands, ..self.ledger.batch() }, answers)
+    }
+
+    /// Tells those who wait for what the batch has.
+    fn tell(&mut self, batch: &Batch, result: impl Fn(&[u64]) -> Result<(), Refusal>) {
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.lsn <= batch.lsn) {
+            // Whoever gave up waiting needs no answer.
+            let _ = waiting.answer.send(result(&waiting.players));
+        }
+    }
+}
+
+/// The task that stores.
+pub(crate) struct Writer {
+    pub shared: Shared,
+    pub store: Box<dyn Store>,
+    pub flush_period: Duration,
+}
+
+/// What came of storing a batch.
+struct Stored {
+    commands: Vec<CommandResult>,
+    refused: HashSet<u64>,
+}
+
+impl Writer {
+    /// Stores until [`Shared::close`] and everything is stored, or until it can't go on.
+    pub(crate) async fn run(self) {
+        let shared = self.shared.clone();
+        let end = self.store_all().await;
+        let mut state = shared.lock();
+        state.closed = true;
+        state.waiting.clear(); // whoever still waits learns that the outcome is unknown
+        state.commands.clear();
+        drop(state);
+        shared.inner.ended.send_replace(Some(end.map_err(|err| err.to_string())));
+    }
+
+    async fn store_all(mut self) -> Result<(), StoreError> {
+        let mut failures = 0;
+        loop {
+            if failures == 0 {
+                self.work().await;
+            }
+            let taken = Instant::now();
+            let (batch, answers) = self.shared.lock().take();
+            if batch.is_empty() && self.shared.look(|state| state.closed) {
+                return self.blocking(|store| store.close()).await;
+            }
+            match self.store(&batch).await {
+                Ok(stored) => {
+                    failures = 0;
+                    self.acknowledge(&batch, &stored, taken);
+                    for (answer, result) in answers.into_iter().zip(stored.commands) {
+                        // Whoever gave up waiting needs no answer.
+                        let _ = answer.send(result);
+                    }
+                }
+                Err(StoreError::Unavailable(text)) => {
+                    failures += 1;
+                    self.put_off(&batch, &text, answers);
+                    if STOP_TRIES <= failures && self.shared.look(|state| state.closed) {
+                        return Err(StoreError::Unavailable(format!("{text}; {} records are not stored", batch.rows.len())));
+                    }
+                    tokio::time::sleep((RETRY_MIN * 2u32.saturating_pow(failures - 1)).min(RETRY_MAX)).await;
+                }
+                Err(err) => {
+                    error!(%err, "the store failed; stopping, the next start reads what is on the disk");
+                    return Err(err);
+                }
+            }
+        }
+    }
+
+    /// Ends when a batch is due.
+    async fn work(&mut self) {
+        loop {
+            let (urgent, due) = self.shared.look(|state| (state.is_urgent(), state.dirty_since.map(|since| since + self.flush_period)));
+            if urgent || due.is_some_and(|due| due <= Instant::now()) {
+                return;
+            }
+            let notified = self.shared.inner.work.notified();
+            match due {
+                Some(due) => drop(tokio::time::timeout_at(due, notified).await),
+                None => notified.await,
+            }
+        }
+    }
+
+    async fn store(&mut self, batch: &Batch) -> Result<Stored, StoreError> {
+        let started = Instant::now();
+        let whole = batch.clone();
+        let stored = match self.blocking(move |store| store.apply(&whole)).await {
+            Ok(commands) => Ok(Stored { commands, refused: HashSet::new() }),
+            Err(StoreError::Refused(text)) => {
+                warn!(%text, rows = batch.rows.len(), commands = batch.commands.len(), "the store refuses a batch; storing its parts one by one");
+                let parts = batch.clone();
+                self.blocking(move |store| store_parts(store, &parts)).await
+            }
+            Err(err) => Err(err),
+        };
+        metrics::histogram!("paifang_dc_batch_seconds").record(started.elapsed().as_secs_f64());
+        stored
+    }
+
+    fn acknowledge(&self, batch: &Batch, stored: &Stored, taken: Instant) {
+        let mut state = self.shared.lock();
+        state.ledger.stored(batch, &stored.refused);
+        state.durable = batch.lsn;
+        state.dirty_since = state.ledger.is_dirty().then_some(taken);
+        state.counts.batch(batch.rows.len(), batch.commands.len());
+        state.counts.failing = None;
+        state.tell(batch, |players| match players.iter().find(|player| stored.refused.contains(player)) {
+            Some(player) => Err(Refusal::Internal(format!("the store refused the record of player {player}"))),
+            None => Ok(()),
+        });
+        state.ledger.evict();
+    }
+
+    fn put_off(&self, batch: &Batch, text: &str, answers: Vec<oneshot::Sender<CommandResult>>) {
+        let mut state = self.shared.lock();
+        if state.counts.failing.is_none() {
+            warn!(%text, rows = batch.rows.len(), "the store is unavailable; records wait in memory");
+        }
+        state.counts.failing = Some(text.into());
+        metrics::counter!("paifang_dc_store_failures_total").increment(1);
+        let refusal = Refusal::Unavailable(format!("the store is unavailable, nothing is safe yet: {text}"));
+        state.tell(batch, |_| Err(refusal.clone()));
+        drop(state);
+        for answer in answers {
+            let _ = answer.send(Err(refusal.clone()));
+        }
+    }
+
+    /// Runs on a thread of its own; the store is there and back.
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut store = std::mem::replace(&mut self.store, Box::new(Gone));
+        let (store, result) = tokio::task::spawn_blocking(move || {
+            let result = work(&mut *store);
+            (store, result)
+        })
+        .await
+        .map_err(|err| StoreError::Fatal(format!("the store's thread ended: {err}")))?;
+        self.store = store;
+        result
+    }
+}
+
+/// Each part alone; those that are refused alone are set aside.
+fn store_parts(store: &mut dyn Store, batch: &Batch) -> Result<Stored, StoreError> {
+    let mut refused = HashSet::new();
+    for part in batch.parts() {
+        let Err(err) = store.apply(&part) else { continue };
+        let StoreError::Refused(reason) = err else { return Err(err) };
+        let players: Vec<u64> = part.rows.iter().map(|row| row.player).collect();
+        error!(?players, %reason, "set aside: the store refuses these records; their players are read-only until dc is restarted");
+        metrics::counter!("paifang_dc_set_aside_total").increment(players.len() as u64);
+        store.set_aside(&part, &reason)?;
+        refused.extend(players);
+    }
+    let mut commands = Vec::with_capacity(batch.commands.len());
+    for command in &batch.commands {
+        let alone = Batch { lsn: batch.lsn, now_ms: batch.now_ms, commands: vec![command.clone()], ..Batch::default() };
+        match store.apply(&alone) {
+            Ok(results) => commands.extend(results),
+            Err(StoreError::Refused(reason)) => {
+                error!(?reason, "the store refuses a command");
+                commands.push(Err(Refusal::Internal(format!("the store refuses: {reason}"))));
+            }
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(Stored { commands, refused })
+}
+
+/// In the store's place while it is on its thread; stays only if that thread panicked, and then nothing is stored any more.
+struct Gone;
+
+impl Store for Gone {
+    fn apply(&mut self, _: &Batch) -> Result<Vec<CommandResult>, StoreError> {
+        Err(StoreError::Fatal("the store is gone".into()))
+    }
+
+    fn set_aside(&mut self, _: &Batch, _: &str) -> Result<(), StoreError> {
+        Err(StoreError::Fatal("the store is gone".into()))
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        Err(StoreError::Fatal("the store is gone".into()))
+    }
+}
+
+pub(crate) fn stopping() -> Refusal {
+    Refusal::Unavailable("dc is stopping".into())
+}
+
+/// The writer ended before it could say.
+pub(crate) fn lost() -> Refusal {
+    Refusal::Unavailable("dc is stopping; whether this was stored is unknown".into())
+}
