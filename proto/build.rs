@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     config.field_attribute(".paifang.client.ResumeTicket.ticket", "#[serde(with = \"crate::json::hex\")]");
     config.field_attribute(".paifang.client.Resume.ticket", "#[serde(with = \"crate::json::hex\")]");
     config.field_attribute(".paifang.event.Event.id", "#[serde(with = \"crate::json::hex\")]");
-    config.field_attribute(".paifang.event.Event.cause", "#[serde(with = \"crate::json::hex\")]");
+    config.field_attribute(".paifang.event.Event.caused_by", "#[serde(with = \"crate::json::hex\")]");
     config.enum_attribute(".paifang.event.Event.body", "#[serde(rename_all = \"snake_case\")]");
     config.compile_fds(descriptors)?;
     Ok(())

@@ -65,7 +65,8 @@ impl LinkHandler {
         let peer = link.peer();
         let session = SessionId(frame.id);
         match (peer.kind, frame.kind) {
-            (ProcessKind::Gate, SessionOpened::KIND | SessionBack::KIND) => center.presence().session_back(&peer.id, session),
+            (ProcessKind::Gate, SessionOpened::KIND) => center.presence().session_back(&peer.id, session),
+            (ProcessKind::Gate, SessionBack::KIND) => center.on_session_back(&peer.id, session, &read::<SessionBack>(frame)?),
             (ProcessKind::Gate, SessionLost::KIND) => center.presence().session_lost(&peer.id, session, Instant::now()),
             (ProcessKind::Gate, SessionEnded::KIND) => {
                 let actions = center.presence().session_ended(&peer.id, session);

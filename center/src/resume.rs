@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use proto::{
     ids::{AccountId, SessionId},
-    internal::{CallFault, CallFaultCode, SessionResume, SessionResumed},
+    internal::{CallFault, CallFaultCode, SessionBack, SessionResume, SessionResumed},
 };
-use service::link::fault;
+use service::{ProcessId, link::fault};
 
 use crate::{
     center::{Center, now_ms, unavailable},
@@ -27,6 +27,15 @@ impl Center {
             self.presence().give_nonce_back(&call.nonce);
         }
         resumed
+    }
+
+    /// The socket is back at its own gate. The ticket that did it is used up for every other gate too.
+    pub(crate) fn on_session_back(&self, gate: &ProcessId, session: SessionId, back: &SessionBack) {
+        let mut presence = self.presence();
+        presence.session_back(gate, session);
+        if let Err(why) = presence.use_nonce(&back.nonce, back.expires_ms, now_ms()) {
+            tracing::debug!(%session, ?why, "a used ticket is not remembered");
+        }
     }
 
     fn admit(&self, call: &SessionResume) -> Result<(), CallFault> {

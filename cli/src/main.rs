@@ -1,1 +1,79 @@
-fn main(){}
+//! The `zone` program: brings a zone up, looks at it, works on it, and can be each of its processes.
+//!
+//! One module a command; [`target`] finds the zone that a command is about.
+#![forbid(unsafe_code)]
+
+mod bots;
+mod check;
+mod gates;
+mod gm;
+mod http;
+mod logs;
+mod output;
+mod replay;
+mod run;
+mod status;
+mod tables;
+mod target;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An MMO zone: brings one up, looks at it, works on it.
+#[derive(Parser)]
+#[command(name = "zone", version, after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+struct Cli {
+    #[command(flatten)]
+    target: target::Target,
+    /// Print one JSON document on standard output (`up` and `--watch`: one a line), for scripts.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring a zone up: start all its processes, restart those that die, stop them in order at Ctrl-C.
+    Up(up::Args),
+    /// Be one process of a zone.
+    Run(run::Args),
+    /// Check a zone file.
+    Check(check::Args),
+    /// Tell how the running zone is.
+    Status(status::Args),
+    /// Give a GM's command, or list them.
+    Gm(gm::Args),
+    /// See what happened: behaviour events, as they come or from the past.
+    Logs(logs::Args),
+    /// Play flows against a zone and say what is not as written.
+    Replay(replay::Args),
+    /// Let bots play, and measure what they see.
+    Bots(bots::Args),
+}
+
+fn main() -> ExitCode {
+    let Cli { target, json, command } = Cli::parse();
+    let done = match command {
+        Command::Up(args) => up::run(&args, &target, json),
+        Command::Run(args) => Ok(run::run(&args, &target)),
+        Command::Check(args) => Ok(check::run(&args, &target, json)),
+        Command::Status(args) => status::run(&args, &target, json),
+        Command::Gm(args) => gm::run(&args, &target, json),
+        Command::Logs(args) => logs::run(&args, &target, json),
+        Command::Replay(args) => replay::run(&args, &target, json),
+        Command::Bots(args) => bots::run(&args, &target, json),
+    };
+    done.unwrap_or_else(|err| {
+        eprintln!("zone: failed to {err:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs a command's future to its end.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    use anyhow::Context;
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?.block_on(work)
+}

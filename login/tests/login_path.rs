@@ -79,6 +79,8 @@ async fn the_banned_are_told_why_and_until_when() {
     let fault = world.login_fault(8, "alice", "correct horse").await;
     assert_eq!(fault, Fault::new(FaultCode::Banned, "this account is banned until 2026-01-01T00:00:00Z: spam"));
     assert_eq!(world.center.lock().unwrap().claims.len(), 1, "the older session is not closed by it");
+    let wrong = world.login_fault(8, "alice", "wrong horse").await;
+    assert_eq!(wrong.code(), FaultCode::BadCredentials, "only who knows the password learns of the ban");
 }
 
 #[tokio::test]

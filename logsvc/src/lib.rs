@@ -21,8 +21,9 @@ mod writer;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use prost::Message;
 use proto::{
-    internal::EventsAppend,
+    internal::{CallFault, EventsAppend},
     link::{Call, LinkFrame},
 };
 use service::{
@@ -53,12 +54,31 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let shelf = Shelf::new(segment::folder(&process.folder), catalog.clone(), tail, process.tasks.stop_token());
     let rate = Rate::default();
     rate.sample(&process, catalog.clone());
+    store_own(&process, ingest.clone());
     let detail = Arc::new(move || status(&catalog, &rate));
     service::admin::serve(&process, links, detail, http::router(shelf)).await.context("serve the admin port")?;
     process.ready.set();
     process.tasks.stopped().await;
     ingest.close();
     tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow::anyhow!("store events: the writer panicked"))
+}
+
+/// The events of this process itself, which has no link to a logsvc.
+fn store_own(process: &Process, ingest: Ingest) {
+    let (events, end) = (process.events.clone(), process.tasks.stop_token());
+    process.tasks.spawn("own events", async move {
+        let mut period = tokio::time::interval(SAMPLE_PERIOD);
+        while end.run_until_cancelled(period.tick()).await.is_some() {
+            let Some(batch) = events.take() else { continue };
+            let bytes = batch.encoded_len();
+            let told = |stored: Result<_, CallFault>| {
+                if let Err(fault) = stored {
+                    tracing::warn!("failed to store own events: {}", fault.text);
+                }
+            };
+            ingest.offer(batch, bytes, Box::new(told));
+        }
+    });
 }
 
 fn config_of(process: &Process) -> anyhow::Result<LogsvcConfig> {

@@ -85,11 +85,11 @@ impl Query {
             return Err(QueryError::Limit);
         }
         let named = raw.kind.unwrap_or_default();
-        let kinds = named.split(',').map(str::trim).filter(|kind| !kind.is_empty()).map(known_kind).collect::<Result<_, _>>()?;
+        let families = named.split(',').map(str::trim).filter(|kind| !kind.is_empty()).map(family).collect::<Result<Vec<_>, _>>()?;
         let filter = Filter {
             player: raw.player.map(|player| Player::parse(&player)),
             account: raw.account,
-            kinds,
+            kinds: families.concat(),
             since_ms: raw.since_ms.unwrap_or(i64::MIN),
             until_ms: raw.until_ms.unwrap_or(i64::MAX),
         };
@@ -133,8 +133,11 @@ pub(crate) fn to_line(event: &Event) -> String {
     format!("{json}\n")
 }
 
-fn known_kind(name: &str) -> Result<&'static str, QueryError> {
-    KINDS.iter().copied().find(|kind| *kind == name).ok_or_else(|| QueryError::Kind(name.to_owned()))
+/// The kinds of a name: a kind itself, or a family, of which the names of all its kinds begin with (`item`: `item_changed`).
+fn family(name: &str) -> Result<Vec<&'static str>, QueryError> {
+    let belongs = |kind: &&&str| **kind == name || kind.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
+    let kinds: Vec<&'static str> = KINDS.iter().filter(belongs).copied().collect();
+    if kinds.is_empty() { Err(QueryError::Kind(name.to_owned())) } else { Ok(kinds) }
 }
 
 macro_rules! kinds {
@@ -219,6 +222,7 @@ mod tests {
             (None, Some("fight, chat"), true),
             (None, Some("fight"), false),
             (Some("Alice"), Some("fight"), false),
+            (None, Some("item"), false),
         ] {
             assert_eq!(filter(raw(player, kind)).takes(&event), taken, "{player:?} {kind:?}");
         }

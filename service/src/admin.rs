@@ -90,7 +90,9 @@ pub async fn serve(process: &Process, links: Links, detail: Detail, more: axum::
         .merge(more);
     let (end, tasks) = (process.tasks.end_token(), process.tasks.clone());
     process.tasks.spawn("admin", async move {
-        let serving = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned());
+        // Whoever adds routes may ask who calls (axum's `ConnectInfo`).
+        let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+        let serving = axum::serve(listener, service).with_graceful_shutdown(end.cancelled_owned());
         let give_up = async {
             tasks.ended().await;
             tokio::time::sleep(ANSWERS_GRACE).await;
@@ -173,6 +175,50 @@ mod tests {
         ready.set();
         waiter.await.unwrap();
         assert_eq!(readyz(&ready).0, StatusCode::OK);
+    }
+
+    struct Deaf;
+
+    impl crate::Handler for Deaf {
+        async fn on_up(&self, _: &crate::Link) {}
+        async fn on_down(&self, _: &crate::Link) {}
+        async fn on_frame(&self, _: &crate::Link, _: proto::link::LinkFrame) {}
+        async fn on_call(&self, _: &crate::Link, call: crate::IncomingCall) {
+            call.unknown();
+        }
+    }
+
+    /// The status line's code and the body.
+    async fn get(address: std::net::SocketAddr, path: &str) -> (String, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = crate::net::connect(address, Duration::from_secs(5)).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().into(), body.into())
+    }
+
+    #[tokio::test]
+    async fn the_port_tells_health_readiness_and_status_until_the_end() {
+        let data = tempfile::tempdir().unwrap();
+        let zone = crate::Zone::for_test(crate::config::DEV_ZONE).unwrap();
+        let process = Process::for_test(&zone, "logsvc-1", data.path());
+        let links = Links::start(&process, Arc::new(Deaf)).await.unwrap();
+        let more = Router::new().route("/more", axum::routing::get(async || "more"));
+        serve(&process, links, Arc::new(|| json!({ "events_per_s": 1.5 })), more).await.unwrap();
+        let admin = process.config.admin;
+        assert_eq!(get(admin, "/healthz").await, ("200".into(), "ok".into()));
+        assert_eq!(get(admin, "/more").await.1, "more");
+        assert_eq!(get(admin, "/readyz").await.0, "503");
+        process.ready.set();
+        assert_eq!(get(admin, "/readyz").await.0, "200");
+        let status: Value = serde_json::from_str(&get(admin, "/status").await.1).unwrap();
+        assert_eq!((&status["id"], &status["kind"], &status["ready"]), (&json!("logsvc-1"), &json!("logsvc"), &json!(true)));
+        assert_eq!(status["detail"]["events_per_s"], 1.5);
+        assert_eq!(status["pid"], std::process::id());
+        process.tasks.stop(Duration::from_secs(10)).await.unwrap();
+        assert!(crate::net::connect(admin, Duration::from_secs(5)).await.is_err());
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Events {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Emits an event. Never waits; returns its id, for the `cause` of others. The id of a dropped event is empty.
+    /// Emits an event. Never waits; returns its id, for the `caused_by` of others. The id of a dropped event is empty.
     pub fn emit(&self, subject: &Subject, body: Body) -> Bytes {
         self.emit_caused(subject, body, Bytes::new())
     }

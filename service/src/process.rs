@@ -28,7 +28,12 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 /// How long events that are under way may take at the end; what is left then waits on disk for the next run.
 const EVENTS_GRACE: Duration = Duration::from_secs(2);
 /// How long tasks may take to end after the process has drained.
-const TASKS_GRACE: Duration = Duration::from_secs(2);
+const TASKS_GRACE: Duration = Duration::from_secs(1);
+/// How long blocking work may take to end after the tasks.
+const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+/// A process that was told to stop ends within this time, or hangs.
+pub const STOP_MAX: Duration =
+    Duration::from_secs(SHUTDOWN_GRACE.as_secs() + EVENTS_GRACE.as_secs() + TASKS_GRACE.as_secs() + RUNTIME_GRACE.as_secs());
 
 /// The command line of a process.
 #[derive(Clone, Debug, clap::Args)]
@@ -181,7 +186,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let outcome = runtime.block_on(live(process, run));
     // Blocking work that hangs must not keep a process that is done.
-    runtime.shutdown_timeout(TASKS_GRACE);
+    runtime.shutdown_timeout(RUNTIME_GRACE);
     outcome
 }
 

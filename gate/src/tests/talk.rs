@@ -191,7 +191,7 @@ async fn what_happens_is_emitted() {
     let kinds: Vec<String> = events.iter().map(proto::json::event::kind).collect();
     assert_eq!(kinds, ["connected", "login_step", "login_step", "fault_shown", "disconnected"]);
     assert!(events.iter().all(|event| event.session == client.session));
-    assert_eq!(events[2].cause, events[1].id);
+    assert_eq!(events[2].caused_by, events[1].id);
     let shown = proto::json::event::to_json(&events[3]);
     assert_eq!(shown["code"], "ILLEGAL_STATE");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::{
     Frame,
     client::{self, Fault, FaultCode},
-    internal::{AccountFind, AccountReply, SessionAuthenticated, SessionClaim},
+    internal::{AccountFind, AccountReply, Sanction, SessionAuthenticated, SessionClaim},
     names,
 };
 use secrecy::SecretString;
@@ -36,19 +36,25 @@ pub(super) fn busy(request: &Request) -> Fault {
     Fault::retry(FaultCode::Busy, "too many are logging in", request.desk.retry_ms())
 }
 
-/// Steps 3 and 4: asks dc, and checks bans and password.
+/// Steps 3 and 4: asks dc, and checks bans and password. A banned address is told at once; a banned account only to who knows its
+/// password, so that nobody else learns that it exists.
 async fn authenticate(request: &Request, name: &str, password: SecretString) -> Result<AccountReply, Fault> {
     request.step(3, name, Ok(""), Duration::ZERO);
     let asked = Instant::now();
     let found = request.dc(&AccountFind { name: name.to_owned(), address: request.facts.address.clone() }).await;
     let took = asked.elapsed();
     let account = found.inspect_err(|fault| request.step(4, name, Err(&fault.text), took))?;
-    if let Some(banned) = faults::of_bans(&account.sanctions) {
-        request.step(4, name, Err("banned"), took);
+    let (of_account, of_address): (Vec<Sanction>, Vec<Sanction>) = account.sanctions.iter().cloned().partition(|sanction| sanction.account != 0);
+    if let Some(banned) = faults::of_bans(&of_address) {
+        request.step(4, name, Err("banned address"), took);
         return Err(banned);
     }
     match check(request, name, password, &account).await {
         Ok(true) => {
+            if let Some(banned) = faults::of_bans(&of_account) {
+                request.step(4, name, Err("banned account"), took);
+                return Err(banned);
+            }
             request.step(4, name, Ok("good"), took);
             Ok(account)
         }

@@ -94,7 +94,7 @@ impl Buffer {
             zone: self.zone.clone(),
             process: self.process.clone(),
             id: id.clone(),
-            cause,
+            caused_by: cause,
             account: subject.account,
             player: subject.player,
             player_name: subject.player_name.clone(),

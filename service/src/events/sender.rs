@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use proto::internal::EventsAppend;
+use proto::internal::{CallFaultCode, EventsAppend};
 use tokio_util::sync::CancellationToken;
 
 use super::{BUFFER_BYTES_MAX, Inner, spool::Spool};
@@ -101,15 +101,16 @@ impl<S: Store> Sender<S> {
             let Some(stored) = end.run_until_cancelled(self.store.append(&batch)).await else { return false };
             match stored {
                 Ok(()) => _ = self.shared.stored.fetch_add(batch.events.len() as u64, Ordering::Relaxed),
-                Err(err) if err.is_transient() => {
+                // Asking again would hold back all that comes after it.
+                Err(err) if err.code() == Some(CallFaultCode::CallInvalid) => {
+                    tracing::error!(count = batch.events.len(), "dropped events: logsvc refuses them: {err}");
+                    self.shared.drop_counted(batch.events.len() as u64);
+                }
+                Err(err) => {
                     if self.failures == 0 {
                         tracing::warn!("failed to store events: {err}; they are kept");
                     }
                     return false;
-                }
-                Err(err) => {
-                    tracing::error!(count = batch.events.len(), "dropped events: logsvc refuses them: {err}");
-                    self.shared.drop_counted(batch.events.len() as u64);
                 }
             }
             self.done(from).await;

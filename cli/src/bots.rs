@@ -1,0 +1,135 @@
+//! `zone bots`: players from many real sockets, and what they measured.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use client::{
+    Backoff,
+    bots::{self, BotOptions, Profile, Progress, Report},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{gates::Gates, output, target::Target};
+
+/// How many, and what they do.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How many bots.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    count: usize,
+    /// How long they act, once all are in the world: `30s`, `5m`.
+    #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = span)]
+    duration: Duration,
+    /// What they do: walk, crowd, login-storm or fight.
+    #[arg(long, value_name = "PROFILE", default_value = "walk")]
+    profile: Profile,
+    #[command(flatten)]
+    gates: Gates,
+    /// Logins that begin in a second; each costs the zone a password hash.
+    #[arg(long, value_name = "COUNT", default_value_t = 40)]
+    logins_per_s: u32,
+    /// From one seed, the same walks.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    /// Use the accounts of an earlier run with this prefix again (1 to 8 of a-z and 0-9); new accounts if absent.
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
+    /// Bring lost connections back by resume ticket, and do not fail because of them: for tests that kill processes.
+    #[arg(long)]
+    reconnect: bool,
+}
+
+/// Runs the bots. Fails when anyone was dropped or saw what was not so.
+pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<ExitCode> {
+    let bar = ProgressBar::new(args.duration.as_millis().try_into().unwrap_or(u64::MAX));
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {elapsed}").expect("the template is good");
+    bar.set_style(style);
+    let mut options = BotOptions::new(args.gates.addresses(target)?, args.count, args.duration);
+    options.profile = args.profile;
+    options.connect = args.gates.options()?;
+    options.logins_per_s = args.logins_per_s.max(1);
+    options.seed = args.seed;
+    options.prefix.clone_from(&args.prefix);
+    options.reconnect = args.reconnect.then(Backoff::default);
+    let (shown, count) = (bar.clone(), args.count);
+    options.on_progress = Some(Arc::new(move |progress| show(&shown, progress, count)));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let report = runtime.block_on(bots::run(options)).context("run the bots")?;
+    bar.finish_and_clear();
+    if json {
+        output::line(serde_json::to_string(&report).context("write the report")?);
+    } else {
+        output::line(told(&report));
+    }
+    Ok(if report.is_good(args.reconnect) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(bar: &ProgressBar, progress: &Progress, count: usize) {
+    match progress.acting {
+        None => bar.set_message(format!("{} of {count} in the world, {} failed", progress.logged_in, progress.login_failed)),
+        Some(acting) => {
+            bar.set_position(acting.as_millis().try_into().unwrap_or(u64::MAX));
+            bar.set_message(format!("{} moves, {} updates, {} lost", progress.moves_sent, progress.updates_received, progress.disconnects));
+        }
+    }
+}
+
+fn told(report: &Report) -> String {
+    let (login, latency) = (&report.login_ms, &report.latency_ms);
+    let mut text = format!(
+        "{} bots ({}): {} came in, {} did not, {} connections lost\n\
+         {} moves sent, {} positions seen, {:.0} bytes a player a second\n\
+         login:   p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms\n\
+         latency: p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms (a move's scheduled time to its sight on a neighbour's client)",
+        report.count,
+        report.profile.name(),
+        report.logged_in,
+        report.login_failed,
+        report.disconnects,
+        report.moves_sent,
+        report.updates_received,
+        report.bytes_per_player_s,
+        login.p50,
+        login.p99,
+        login.max,
+        latency.p50,
+        latency.p99,
+        latency.p999,
+        latency.max,
+    );
+    for (name, count) in report.errors.iter().filter(|(_, count)| **count != 0) {
+        text.push_str(&format!("\n{name}: {count}"));
+    }
+    text
+}
+
+/// `30s`, `5m`, `1h`.
+fn span(text: &str) -> Result<Duration, String> {
+    let refused = || format!("`{text}` is no time: write 30s, 5m or 1h");
+    let (count, unit) = text.split_at(text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at)).ok_or_else(refused)?);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(refused()),
+    };
+    let count: u64 = count.parse().map_err(|_| refused())?;
+    match count.checked_mul(seconds) {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("`{text}` is not between 1s and 24h")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_or_refused_by_name() {
+        assert_eq!(span("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(span("2m"), Ok(Duration::from_secs(120)));
+        for nonsense in ["", "s", "0s", "30", "-1s", "25h", "30 s", "5ü"] {
+            assert!(span(nonsense).unwrap_err().contains(nonsense), "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The operator's commands that need no running zone, as a user runs them.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+const DEV_ZONE: &str = include_str!("../../deploy/zone.yaml");
+
+fn zone(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_zone")).current_dir(folder).args(args).output().expect("run `zone`")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn check_finds_the_development_zone_good() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("zone.yaml"), DEV_ZONE).unwrap();
+    let output = zone(folder.path(), &["check", "zone.yaml"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "zone.yaml: ok, 7 processes, 3 maps\n"));
+    let json: Value = serde_json::from_slice(&zone(folder.path(), &["check", "zone.yaml", "--json"]).stdout).unwrap();
+    assert_eq!((&json["ok"], &json["processes"], &json["maps"]), (&Value::Bool(true), &7.into(), &3.into()));
+}
+
+#[test]
+fn check_names_file_key_and_reason() {
+    let cases: [(&str, &str, &[&str]); 6] = [
+        ("zone: dev", "zone: dev\ncolour: blue", &["zone.yaml: colour: unknown key"]),
+        (
+            "127.0.0.1:7210",
+            "127.0.0.1:7200",
+            &["zone.yaml: processes.login-1.admin: 127.0.0.1:7200 is the address of processes.gate-1.admin too"],
+        ),
+        ("maps: [forest]", "maps: [moon]", &["processes.scene-2.maps: there is no map `moon`", "world.maps.forest: no scene hosts it"]),
+        ("secret: { file: secret }", "secret: 0123456789abcdef", &["zone.yaml: secret: the secret itself must not stand in the zone file"]),
+        ("tick_hz: 10", "tick_hz: ten", &["zone.yaml: world.tick_hz: invalid type"]),
+        ("environment: dev ", "environment: live ", &["zone.yaml: secret: it is a sample value"]),
+    ];
+    for (good, bad, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        std::fs::write(folder.path().join("data/secret"), "change-me-change-me").unwrap();
+        std::fs::write(folder.path().join("zone.yaml"), DEV_ZONE.replacen(good, bad, 1)).unwrap();
+        let output = zone(folder.path(), &["check", "zone.yaml"]);
+        assert_eq!(output.status.code(), Some(1), "{bad}");
+        for line in expected {
+            assert!(stdout(&output).contains(line), "{bad}: expected `{line}` in {}", stdout(&output));
+        }
+        let json: Value = serde_json::from_slice(&zone(folder.path(), &["check", "zone.yaml", "--json"]).stdout).unwrap();
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["problems"].as_array().map(Vec::len), Some(expected.len()), "{json}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("zone.yaml"), DEV_ZONE).unwrap();
+    for args in [&["fly"][..], &[], &["check"], &["up", "--colour"], &["run", "gate-1"], &["run", "gate-9", "--zone", "zone.yaml"]] {
+        let output = zone(folder.path(), args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        assert!(!stderr(&output).is_empty() && stdout(&output).is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn without_a_zone_the_commands_say_how_to_start_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = zone(folder.path(), &["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no zone is running on ./data: start one with `zone up`"), "{}", stderr(&output));
+    // A file of a zone that was: nobody answers there.
+    std::fs::create_dir(folder.path().join("there")).unwrap();
+    let nobody = DEV_ZONE.replace("127.0.0.1:7", "127.0.0.1:1");
+    std::fs::write(folder.path().join("there/zone.yaml"), nobody).unwrap();
+    let output = zone(folder.path(), &["status", "--data", "there"]);
+    assert!(stderr(&output).contains("no zone is running on there: start one with `zone up --data there`"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_process_says_in_one_line_why_it_can_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("zone.yaml"), DEV_ZONE.replace("tick_hz: 10", "tick_hz: 0")).unwrap();
+    let output = zone(folder.path(), &["run", "gate-1", "--zone", "zone.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "gate-1: failed to read the zone file: zone.yaml: world.tick_hz: 0 is out of range: it must be 1 to 60\n";
+    assert_eq!(stderr(&output), expected);
+}

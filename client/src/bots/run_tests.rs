@@ -1,0 +1,65 @@
+//! Bots against a fake zone.
+
+use proto::client::Position;
+
+use super::*;
+use crate::fake_zone::FakeZone;
+
+async fn options(zone: &FakeZone, profile: Profile) -> BotOptions {
+    let short = BotOptions::new(vec![zone.address.clone()], 3, Duration::from_millis(1500));
+    BotOptions { profile, logins_per_s: 1000, ..short }
+}
+
+#[tokio::test]
+async fn bots_walk_and_see_each_other() {
+    let zone = FakeZone::start().await;
+    let report = run(options(&zone, Profile::Walk).await).await.unwrap();
+    assert_eq!((report.logged_in, report.login_failed, report.disconnects), (3, 0, 0));
+    assert!(0 < report.moves_sent && report.moves_sent <= report.updates_received, "{report:?}");
+    assert!(0.0 < report.latency_ms.p50 && 0.0 < report.login_ms.p50 && 0.0 < report.bytes_per_player_s, "{report:?}");
+    assert!(report.is_good(false), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_lie_about_a_bot_is_a_wrong_update() {
+    let zone = FakeZone::start().await;
+    zone.state().lie = Some(Position { x: 1, y: 2 });
+    let report = run(options(&zone, Profile::Crowd).await).await.unwrap();
+    assert_eq!(report.wrong_updates(), 2, "two neighbours were told: {report:?}");
+    assert!(!report.is_good(true));
+}
+
+#[tokio::test]
+async fn bots_storm_the_login() {
+    let zone = FakeZone::start().await;
+    let report = run(options(&zone, Profile::LoginStorm).await).await.unwrap();
+    assert!(0 < report.logged_in, "{report:?}");
+    assert_eq!((report.login_failed, report.disconnects, report.moves_sent), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn lost_bots_come_back_where_that_is_wanted() {
+    for reconnect in [None, Some(Backoff::default())] {
+        let zone = FakeZone::start().await;
+        let (breaking, wanted) = (zone.clone(), reconnect.is_some());
+        let broken = std::sync::atomic::AtomicBool::new(false);
+        let on_progress: OnProgress = Arc::new(move |progress| {
+            if progress.acting.is_some() && !broken.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                breaking.break_all();
+            }
+        });
+        let options = BotOptions { reconnect, on_progress: Some(on_progress), ..options(&zone, Profile::Walk).await };
+        let report = run(options).await.unwrap();
+        assert_eq!(report.disconnects, 3, "{report:?}");
+        assert_eq!(report.resumed(), if wanted { 3 } else { 0 }, "{report:?}");
+        assert_eq!((report.is_good(true), report.is_good(false)), (true, false), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_zone_that_is_not_there_is_a_failed_login() {
+    let options = BotOptions { count: 1, ..BotOptions::new(vec!["127.0.0.1:1".parse().unwrap()], 1, Duration::ZERO) };
+    let shared = Arc::new(Shared { prefix: "x".into(), trails: Trails::new(), totals: Totals::new(), options });
+    let error = login::login(&shared, 0, login::Account::Exists, &mut Random::new(1), Instant::now()).await;
+    assert_eq!(error.err().map(|error| error.name()), Some("connect".to_owned()));
+}

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The test command: formatting, lints, the direction of dependencies, then unit, property and end-to-end tests.
+# The end-to-end tests start real zones on free ports of this machine. Needs a Rust toolchain and a C compiler.
+#
+#   ./deploy/test.sh             everything
+#   ./deploy/test.sh quick       everything but the end-to-end tests
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+case "${1:-all}" in
+    all | quick) ;;
+    *) echo "usage: deploy/test.sh [quick]" >&2; exit 2 ;;
+esac
+
+step "formatting"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "direction of dependencies"
+deploy/check-arrows.sh
+
+step "unit and property tests"
+cargo test --workspace --locked --lib --bins --quiet
+cargo test --workspace --locked --doc --quiet
+# Tests of one process over loopback, and of the command line.
+cargo test --workspace --locked --quiet --test '*' -- --skip zone_
+
+if [ "${1:-all}" = all ]; then
+    step "end-to-end tests"
+    # One zone at a time: each of them already uses both cores.
+    cargo test --locked -p cli --test '*' -- --test-threads=1 zone_
+fi
+
+step "done"

@@ -1,0 +1,253 @@
+//! One line of a map: a thread that ticks its world at a fixed rate, and the handle by which the rest of the process reaches it.
+//!
+//! I/O never delays a tick, nor a tick I/O: what is for the line waits in its [`queue`], what comes from it goes to queues of others
+//! that never wait (links, the saver, events).
+
+mod outputs;
+pub(crate) mod queue;
+pub(crate) mod schedule;
+
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use proto::{client::Fault, ids::PlayerId, record::PlayerRecord};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+pub(crate) use self::outputs::Reports;
+use self::{outputs::Outputs, queue::Queue, schedule::Schedule, schedule::TickTimes};
+use crate::{
+    publisher::Binding,
+    saver::Saver,
+    world::{Destination, Effect, Enter, Input, World},
+};
+
+/// What a line is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// What a client sent, or what needs no answer.
+    Input(Input),
+    /// A player comes; answered with its level when its client, if it has one, was told.
+    Enter(Box<Enter>, Option<Binding<service::Link>>, oneshot::Sender<u32>),
+    /// Another session plays a player that is here; answered as `Enter`.
+    Rebind(Input, Binding<service::Link>, oneshot::Sender<u32>),
+    /// A player goes; answered with its record. The flag: its session is told that it is bound no more.
+    Leave(PlayerId, bool, oneshot::Sender<PlayerRecord>),
+    /// A player is about to go to another line; answered with its record.
+    Freeze(PlayerId, oneshot::Sender<PlayerRecord>),
+    /// The link with this number is down.
+    GateDown(u64),
+    /// Everybody leaves, and the line ends; answered with their records.
+    Close(oneshot::Sender<Vec<PlayerRecord>>),
+}
+
+/// A player that wants to go elsewhere, frozen.
+#[derive(Debug)]
+pub(crate) struct Journey {
+    pub(crate) player: PlayerId,
+    pub(crate) to: Destination,
+    pub(crate) record: PlayerRecord,
+}
+
+/// How a line stands.
+#[derive(Debug)]
+pub(crate) struct LineStatus {
+    pub(crate) players: usize,
+    pub(crate) entities: usize,
+    pub(crate) times: TickTimes,
+    pub(crate) overruns: u64,
+}
+
+/// The handle of a line. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Line(Arc<Shared>);
+
+struct Shared {
+    facts: LineFacts,
+    queue: Queue<Order>,
+    status: Mutex<LineStatus>,
+    saver: Saver,
+}
+
+/// What does not change of a line.
+#[derive(Clone, Debug)]
+pub(crate) struct LineFacts {
+    /// Place among the lines of this process.
+    pub(crate) index: u32,
+    pub(crate) map: String,
+    pub(crate) line: u32,
+    pub(crate) players_max: u32,
+    pub(crate) tick_hz: u32,
+}
+
+impl Line {
+    pub(crate) fn new(facts: LineFacts, saver: Saver) -> Self {
+        let status = LineStatus { players: 0, entities: 0, times: TickTimes::new(), overruns: 0 };
+        Self(Arc::new(Shared { facts, queue: Queue::new(), status: Mutex::new(status), saver }))
+    }
+
+    pub(crate) fn facts(&self) -> &LineFacts {
+        &self.0.facts
+    }
+
+    pub(crate) fn saver(&self) -> &Saver {
+        &self.0.saver
+    }
+
+    /// Reads how the line stands.
+    pub(crate) fn status<T>(&self, read: impl FnOnce(&LineStatus) -> T) -> T {
+        read(&self.lock_status())
+    }
+
+    /// Gives the line what a client sent, of `bytes` bytes; false if there is no room.
+    pub(crate) fn input(&self, input: Input, bytes: usize) -> bool {
+        self.0.queue.push_input(Order::Input(input), bytes)
+    }
+
+    /// Gives the line an order of the process.
+    pub(crate) fn order(&self, order: Order) {
+        self.0.queue.push(order);
+    }
+
+    /// A player comes; its level. None: it is here already, or the line has ended.
+    pub(crate) async fn enter(&self, enter: Enter, binding: Option<Binding<service::Link>>) -> Option<u32> {
+        let (done, entered) = oneshot::channel();
+        self.order(Order::Enter(Box::new(enter), binding, done));
+        entered.await.ok()
+    }
+
+    /// Another session plays a player that is here; its level. None: it is not here.
+    pub(crate) async fn rebind(&self, input: Input, binding: Binding<service::Link>) -> Option<u32> {
+        let (done, bound) = oneshot::channel();
+        self.order(Order::Rebind(input, binding, done));
+        bound.await.ok()
+    }
+
+    /// A player goes; its record. None: it is not here.
+    pub(crate) async fn leave(&self, player: PlayerId, unbind: bool) -> Option<PlayerRecord> {
+        let (done, left) = oneshot::channel();
+        self.order(Order::Leave(player, unbind, done));
+        left.await.ok()
+    }
+
+    /// A player neither acts nor changes from here on; its record. None: it is not here.
+    pub(crate) async fn freeze(&self, player: PlayerId) -> Option<PlayerRecord> {
+        let (done, frozen) = oneshot::channel();
+        self.order(Order::Freeze(player, done));
+        frozen.await.ok()
+    }
+
+    /// A frozen player stays, and is told why.
+    pub(crate) fn unfreeze(&self, player: PlayerId, fault: Option<Fault>) {
+        self.order(Order::Input(Input::Unfreeze { player, fault }));
+    }
+
+    /// Everybody leaves, and the line ends; their records.
+    pub(crate) async fn close(&self) -> Vec<PlayerRecord> {
+        let (done, closed) = oneshot::channel();
+        self.order(Order::Close(done));
+        closed.await.unwrap_or_default()
+    }
+
+    /// Starts the line's thread. `ended` is told when the thread ends, for whatever reason.
+    pub(crate) fn start(&self, world: World, reports: Reports, ended: mpsc::Sender<()>) -> std::io::Result<()> {
+        let line = self.clone();
+        let outputs = Outputs::new(self.clone(), reports);
+        let name = format!("{}/{}", self.0.facts.map, self.0.facts.line);
+        thread::Builder::new().name(name).spawn(move || {
+            let _closes = Closes(line.clone(), ended);
+            Ticker { line, world, outputs, inputs: Vec::new(), effects: Vec::new(), tick: 0 }.run();
+        })?;
+        Ok(())
+    }
+
+    fn lock_status(&self) -> std::sync::MutexGuard<'_, LineStatus> {
+        self.0.status.lock().expect("no holder of the status panics")
+    }
+}
+
+/// Closes the queue at the end of the thread, so that whoever waits for an answer learns that none will come.
+struct Closes(Line, mpsc::Sender<()>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.0.queue.close();
+        // Full: another line has said it already.
+        let _ = self.1.try_send(());
+    }
+}
+
+/// The line's thread.
+struct Ticker {
+    line: Line,
+    world: World,
+    outputs: Outputs,
+    inputs: Vec<Input>,
+    effects: Vec<Effect>,
+    tick: u64,
+}
+
+impl Ticker {
+    fn run(mut self) {
+        let mut schedule = Schedule::new(self.line.facts().tick_hz, Instant::now());
+        loop {
+            thread::sleep(schedule.wait(Instant::now()));
+            let began = Instant::now();
+            let closing = self.tick();
+            let now = Instant::now();
+            let overrun = schedule.ticked(now);
+            self.note(now, now - began, overrun);
+            if let Some(closing) = closing {
+                self.close(closing);
+                return;
+            }
+        }
+    }
+
+    /// One tick. Some: it was the last but one.
+    fn tick(&mut self) -> Option<oneshot::Sender<Vec<PlayerRecord>>> {
+        self.inputs.clear();
+        let mut closing = None;
+        for order in self.line.0.queue.take() {
+            match order {
+                Order::Close(done) => closing = Some(done),
+                order => self.inputs.extend(self.outputs.expect(order)),
+            }
+        }
+        self.step();
+        closing
+    }
+
+    fn step(&mut self) {
+        self.tick += 1;
+        self.effects.clear();
+        self.world.step(&self.inputs, &mut self.effects);
+        self.outputs.give_out(self.tick, &mut self.effects, &self.world);
+    }
+
+    /// A last tick in which everybody leaves.
+    fn close(&mut self, done: oneshot::Sender<Vec<PlayerRecord>>) {
+        self.inputs = self.world.player_ids().map(Input::Leave).collect();
+        let left = self.outputs.expect_all(&self.inputs);
+        self.step();
+        // Whoever asked has stopped waiting only if the process gave up its drain.
+        let _ = done.send(left.into_iter().filter_map(|mut record| record.try_recv().ok()).collect());
+    }
+
+    fn note(&self, now: Instant, took: std::time::Duration, overrun: bool) {
+        let facts = self.line.facts();
+        metrics::histogram!("paifang_scene_tick_seconds", "map" => facts.map.clone()).record(took.as_secs_f64());
+        let mut status = self.line.lock_status();
+        status.players = self.world.players();
+        status.entities = self.world.entities();
+        status.times.record(now, took);
+        if overrun {
+            status.overruns += 1;
+            metrics::counter!("paifang_scene_tick_overruns_total", "map" => facts.map.clone()).increment(1);
+        }
+    }
+}

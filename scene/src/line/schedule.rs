@@ -1,0 +1,119 @@
+//! When ticks are due: at a fixed rate that does not drift, with a bound on how much is made up for.
+
+use std::{collections::VecDeque, time::Duration};
+
+use hdrhistogram::Histogram;
+use tokio::time::Instant;
+
+/// Ticks that a line may be late before it gives up catching up: its time then runs slower than the clock.
+const CATCH_UP_MAX: u32 = 5;
+
+/// When the next tick is due.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    period: Duration,
+    due: Instant,
+}
+
+impl Schedule {
+    /// The first tick is due at `now`.
+    pub(crate) fn new(tick_hz: u32, now: Instant) -> Self {
+        Self { period: Duration::from_secs(1) / tick_hz.max(1), due: now }
+    }
+
+    /// How long to sleep before the next tick.
+    pub(crate) fn wait(&self, now: Instant) -> Duration {
+        self.due.saturating_duration_since(now)
+    }
+
+    /// A tick has ended; true if the one after it is due already.
+    pub(crate) fn ticked(&mut self, now: Instant) -> bool {
+        self.due += self.period;
+        let late = now.saturating_duration_since(self.due);
+        if self.period * CATCH_UP_MAX < late {
+            self.due = now;
+        }
+        self.due <= now
+    }
+}
+
+/// How long the ticks of the last minute took.
+#[derive(Debug)]
+pub(crate) struct TickTimes {
+    parts: VecDeque<(Instant, Histogram<u64>)>,
+}
+
+/// A part of the minute, in seconds.
+const PART_S: u64 = 10;
+/// Parts of the minute.
+const PARTS: usize = 6;
+/// Longest tick that is told apart from longer ones, in microseconds.
+const LONGEST_US: u64 = 60_000_000;
+
+impl TickTimes {
+    /// No tick yet.
+    pub(crate) fn new() -> Self {
+        Self { parts: VecDeque::new() }
+    }
+
+    /// A tick took so long.
+    pub(crate) fn record(&mut self, now: Instant, took: Duration) {
+        let fresh = self.parts.back().is_some_and(|(since, _)| now.saturating_duration_since(*since).as_secs() < PART_S);
+        if !fresh {
+            let part = Histogram::new_with_bounds(1, LONGEST_US, 2).expect("these bounds are good");
+            self.parts.push_back((now, part));
+            self.parts.drain(..self.parts.len().saturating_sub(PARTS));
+        }
+        if let Some((_, part)) = self.parts.back_mut() {
+            part.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US).max(1));
+        }
+    }
+
+    /// Milliseconds: the median, the 99th percentile, the longest.
+    pub(crate) fn figures_ms(&self) -> [f64; 3] {
+        let mut all = Histogram::<u64>::new_with_bounds(1, LONGEST_US, 2).expect("these bounds are good");
+        for (_, part) in &self.parts {
+            all.add(part).expect("all parts have the same bounds");
+        }
+        let ms = |us: u64| f64::from(u32::try_from(us).unwrap_or(u32::MAX)) / 1_000.0;
+        [ms(all.value_at_quantile(0.5)), ms(all.value_at_quantile(0.99)), ms(all.max())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_do_not_drift() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(10, start);
+        assert_eq!(schedule.wait(start), Duration::ZERO);
+        assert!(!schedule.ticked(start + Duration::from_millis(30)));
+        assert_eq!(schedule.wait(start + Duration::from_millis(30)), Duration::from_millis(70));
+    }
+
+    #[test]
+    fn a_late_line_catches_up_but_not_without_end() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(10, start);
+        let now = start + Duration::from_millis(350);
+        assert!(schedule.ticked(now) && schedule.ticked(now) && schedule.ticked(now), "three more are due");
+        assert!(!schedule.ticked(now));
+        let much_later = start + Duration::from_secs(100);
+        assert!(schedule.ticked(much_later));
+        assert!(!schedule.ticked(much_later), "a hundred seconds are not made up for");
+    }
+
+    #[test]
+    fn figures_forget_after_a_minute() {
+        let start = Instant::now();
+        let mut times = TickTimes::new();
+        times.record(start, Duration::from_millis(500));
+        assert!(400.0 < times.figures_ms()[2]);
+        for second in 0..70 {
+            times.record(start + Duration::from_secs(second), Duration::from_millis(2));
+        }
+        assert!(times.figures_ms()[2] < 3.0);
+    }
+}
