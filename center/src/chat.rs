@@ -20,8 +20,8 @@ impl Center {
     pub(crate) async fn whisper(self: &Arc<Self>, from: &Speaker, seq: u32, whisper: Whisper) -> Result<(), Fault> {
         self.may_say(from, &whisper.text)?;
         let offline = || Fault::new(FaultCode::NotFound, format!("{} is not online", whisper.to));
-        let target = self.presence().players.named(&whisper.to).map(|target| (target.player, target.name.clone()));
-        let (player, name) = target.ok_or_else(offline)?;
+        let target = self.presence().players.named(&whisper.to).map(|target| (target.player, target.name.clone(), target.account));
+        let (player, name, account) = target.ok_or_else(offline)?;
         if player == from.player {
             return Err(Fault::new(FaultCode::Invalid, "you can't whisper to yourself"));
         }
@@ -29,7 +29,13 @@ impl Center {
         if is_blocked(&relations, player) {
             return Err(Fault::new(FaultCode::Blocked, format!("you can't whisper to {name}")));
         }
-        let (gate, session) = self.presence().route(player).ok_or_else(offline)?;
+        let mut route = self.presence().route(player);
+        if route.is_none() {
+            // It may be entering: those near it see it before center hears that it is there.
+            let _held = self.hold(account).await;
+            route = self.presence().route(player);
+        }
+        let (gate, session) = route.ok_or_else(offline)?;
         let chat = Chat { channel: "whisper".into(), text: whisper.text.clone(), to: name.clone() };
         let whispered = Whispered { from: from.name.clone(), to: name, text: whisper.text };
         self.tell(&gate, session, 0, &whispered);

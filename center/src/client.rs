@@ -63,7 +63,7 @@ impl Center {
 
     async fn answer(self: &Arc<Self>, session: SessionId, request: Request) {
         let seq = request.frame.seq();
-        let speaker = self.presence().speaker(&request.gate, session);
+        let speaker = self.speaker(&request.gate, session).await;
         let done = match &speaker {
             Some(speaker) => self.carry_out_request(speaker, &request.frame).await,
             None => Err(Fault::retry(FaultCode::Unavailable, "your character is not in the world", RETRY_MS)),
@@ -71,6 +71,17 @@ impl Center {
         if let Err(fault) = done {
             self.show_fault(&request.gate, session, seq, speaker.as_ref(), fault);
         }
+    }
+
+    /// Who speaks, once an enter or resume of the session that is under way has ended: the scene tells the client before it tells center.
+    async fn speaker(&self, gate: &ProcessId, session: SessionId) -> Option<Speaker> {
+        let speaker = self.presence().speaker(gate, session);
+        if speaker.is_some() {
+            return speaker;
+        }
+        let account = self.presence().account_of(session)?;
+        let _held = self.hold(account).await.ok()?;
+        self.presence().speaker(gate, session)
     }
 
     async fn carry_out_request(self: &Arc<Self>, speaker: &Speaker, frame: &Frame) -> Result<(), Fault> {

@@ -139,6 +139,11 @@ impl Presence {
         })
     }
 
+    /// Whose a session is, if it is the account's live one.
+    pub(crate) fn account_of(&self, session: SessionId) -> Option<AccountId> {
+        self.sessions.of(session).map(|live| live.account)
+    }
+
     /// Gate and session through which an online player can be told something.
     pub(crate) fn route(&self, player: PlayerId) -> Option<(ProcessId, SessionId)> {
         let player = self.players.get(player).filter(|player| player.online)?;

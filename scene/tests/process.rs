@@ -77,6 +77,10 @@ async fn what_is_given_is_told_when_dc_has_it() {
     zone.center_calls(enter(1, 71, 1)).await.unwrap();
     zone.center_calls(enter(2, 72, 1)).await.unwrap();
     let other = zone.gate_delivers::<Entered>(72).await.entity;
+    // What is saved of an arrival is out of the way.
+    for player in [1, 2] {
+        zone.dc.commits_of(|commit| commit.units.iter().any(|unit| unit.saves[0].player == player)).await;
+    }
     zone.dc.lose_answers(true);
     zone.gate_forwards(71, 5, &Give { entity: other, coins: 30, ..Give::default() });
     zone.dc.commits_of(|commit| commit.units.iter().any(|unit| unit.saves.len() == 2)).await;

@@ -130,9 +130,10 @@ impl Handler for Calls {
                     refused.map_or_else(UnitResult::default, |fault| UnitResult { refused: fault.code, text: fault.text })
                 });
                 let answer = Committed { units: units.collect(), durability: commit.durability };
+                // Before anybody hears of the commit, who may then want the next answers to be lost.
+                let lost = self.0.lose_answers.load(Ordering::Relaxed);
                 self.0.commits.lock().unwrap().push(commit);
                 self.0.committed.notify_waiters();
-                let lost = self.0.lose_answers.load(Ordering::Relaxed);
                 call.answer::<Commit>(if lost { Err(fault(CallFaultCode::CallUnavailable, "lost")) } else { Ok(answer) });
             }
             PlayerRelease::KIND => {
