@@ -165,7 +165,8 @@ fn told(event: &Value) -> String {
     if let Some(map) = event["map"].as_str().filter(|map| !map.is_empty()) {
         line.push_str(&format!(" on {map}/{}", event["line"]));
     }
-    let head = ["time", "time_ms", "zone", "process", "id", "caused_by", "kind", "account", "player", "player_name", "session", "map", "line"];
+    let head =
+        ["time", "time_ms", "zone", "process", "id", "caused_by", "kind", "account", "player", "player_name", "session", "map", "line"];
     for (name, value) in event.as_object().into_iter().flatten() {
         if !head.contains(&name.as_str()) && !is_default(value) {
             line.push_str(&format!(" {name}={value}"));

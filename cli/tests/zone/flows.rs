@@ -8,7 +8,7 @@ const FLOWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/flows");
 
 #[test]
 fn zone_plays_every_flow() {
-    let zone = Zone::start();
+    let zone = Zone::start_with_two_gates();
     let junit = zone.folder().join("flows.xml");
     let output = zone.zone(&["replay", FLOWS, "--junit", &junit.display().to_string()]);
     assert!(output.status.success(), "flows failed: {}", said(&output));
@@ -18,7 +18,7 @@ fn zone_plays_every_flow() {
     assert!(flows >= 15, "only {flows} flows were played");
 
     // The same conversation over WebSocket.
-    let one = format!("{FLOWS}/good-login.yaml");
+    let one = format!("{FLOWS}/login-good.yaml");
     let report = zone.json(&["replay", &one, "--websocket"]);
     assert_eq!((report["passed"].as_u64(), report["failed"].as_u64()), (Some(1), Some(0)), "{report:#}");
 

@@ -28,9 +28,19 @@ pub struct Zone {
 impl Zone {
     /// The development zone on free ports, in a fresh folder, ready.
     pub fn start() -> Self {
+        Self::start_with(&zone_file())
+    }
+
+    /// The same with a second gate.
+    pub fn start_with_two_gates() -> Self {
+        let gate = "  gate-2: { kind: gate, clients: 127.0.0.1:0, link: 127.0.0.1:0, admin: 127.0.0.1:0 }\n";
+        Self::start_with(&(zone_file() + gate))
+    }
+
+    fn start_with(file: &str) -> Self {
         let owner = tempfile::tempdir().expect("make a folder");
         let folder = owner.path().to_path_buf();
-        std::fs::write(folder.join("test.yaml"), zone_file()).expect("write the zone file");
+        std::fs::write(folder.join("test.yaml"), file).expect("write the zone file");
         let mut zone = Self::start_in(&folder);
         zone._owner = Some(owner);
         zone

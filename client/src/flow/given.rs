@@ -77,6 +77,8 @@ async fn enter(play: &mut Play<'_>, client: &str, account: &Account, role: &str)
     let player = player.ok_or_else(|| format!("the account has no role {name}"))?;
     let entered = ask::<client::Enter, client::Entered>(play, client, json!({"player": player})).await?;
     play.vars.set(client, entered);
+    // The scene lets a character in a moment before center lists it; whoever plays can be spoken to from the first step on.
+    ask::<client::FriendList, client::Friends>(play, client, Value::Null).await?;
     Ok(())
 }
 

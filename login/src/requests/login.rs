@@ -44,7 +44,8 @@ async fn authenticate(request: &Request, name: &str, password: SecretString) -> 
     let found = request.dc(&AccountFind { name: name.to_owned(), address: request.facts.address.clone() }).await;
     let took = asked.elapsed();
     let account = found.inspect_err(|fault| request.step(4, name, Err(&fault.text), took))?;
-    let (of_account, of_address): (Vec<Sanction>, Vec<Sanction>) = account.sanctions.iter().cloned().partition(|sanction| sanction.account != 0);
+    let (of_account, of_address): (Vec<Sanction>, Vec<Sanction>) =
+        account.sanctions.iter().cloned().partition(|sanction| sanction.account != 0);
     if let Some(banned) = faults::of_bans(&of_address) {
         request.step(4, name, Err("banned address"), took);
         return Err(banned);
