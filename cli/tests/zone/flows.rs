@@ -1,7 +1,5 @@
 //! What players, GMs and QA do, as the flows of `deploy/flows` write it down; bots; and what the logs say of it.
 
-use serde_json::Value;
-
 use crate::harness::{Zone, said};
 
 const FLOWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/flows");
@@ -77,6 +75,6 @@ fn zone_serves_two_hundred_bots() {
     assert_eq!((fight["login_failed"].as_u64(), fight["disconnects"].as_u64()), (Some(0), Some(0)), "{fight:#}");
     let storm = zone.json(&["bots", "--count", "10", "--for", "5s", "--profile", "login-storm"]);
     assert_eq!(storm["disconnects"], 0, "{storm:#}");
-    zone.until("nobody is left in the world", |status| status["online"] == Value::from(0));
+    zone.until("nobody is left in the world", |status| status["online"] == 0);
     assert!(zone.stop().success());
 }
