@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::words::{Command, Order, Registry};
@@ -78,7 +79,7 @@ fn put_field(text: &mut String, indent: usize, name: &str, field: &Value) {
             put(text, indent, &format!("{name}:"));
             put_value(text, indent + 2, field);
         }
-        field => put(text, indent, &format!("{name}: {}", cell(field))),
+        field => put(text, indent, &format!("{name}: {}", field_cell(name, field))),
     }
 }
 
@@ -95,9 +96,18 @@ fn rows(list: &[Value]) -> String {
     }
     let mut rows = table(&columns);
     for row in list {
-        rows.add_row(columns.iter().map(|column| cell(&row[*column])));
+        rows.add_row(columns.iter().map(|column| field_cell(column, &row[*column])));
     }
     rows.to_string()
+}
+
+/// A field's value on one line; moments (`at_ms`) as people read them.
+fn field_cell(name: &str, value: &Value) -> String {
+    let moment = value.as_i64().filter(|ms| name.ends_with("_ms") && *ms != 0).map(Timestamp::from_millisecond);
+    match moment {
+        Some(Ok(moment)) => moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        _ => cell(value),
+    }
 }
 
 /// A value on one line. Nothing of it can steer a terminal.
@@ -116,9 +126,10 @@ mod tests {
     #[test]
     fn an_answer_is_lines_and_tables_that_cannot_steer_a_terminal() {
         let order = Order { command: "online".into(), arguments: serde_json::Map::new(), dry_run: false, reason: String::new() };
-        let given = json!({"result": {"online": 1, "banned": [], "players": [{"name": "A\u{1b}[31mlia", "level": 3}]}, "audit": 7});
+        let given = json!({"result": {"online": 1, "banned": [], "players": [{"name": "A\u{1b}[31mlia", "level": 3}], "at_ms": 1_767_225_600_000i64}, "audit": 7});
         let text = answer(&order, &given);
         assert!(text.contains("online: 1") && text.contains("banned: none") && text.contains("A[31mlia"), "{text}");
+        assert!(text.contains("at_ms: 2026-01-01 00:00:00Z"), "{text}");
         assert!(text.ends_with("audit record 7"), "{text}");
         assert!(!text.contains('\u{1b}'));
     }
