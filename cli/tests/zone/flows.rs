@@ -15,10 +15,10 @@ fn zone_plays_every_flow() {
     let flows = document.matches("<testcase").count();
     assert!(flows >= 15, "only {flows} flows were played");
 
-    // The same conversation over WebSocket.
-    let one = format!("{FLOWS}/login-good.yaml");
-    let report = zone.json(&["replay", &one, "--websocket"]);
-    assert_eq!((report["passed"].as_u64(), report["failed"].as_u64()), (Some(1), Some(0)), "{report:#}");
+    // Some of them over WebSocket; a socket that breaks can be resumed there too.
+    let some = ["login-good", "resume-inside-window", "resume-used-ticket"].map(|flow| format!("{FLOWS}/{flow}.yaml"));
+    let report = zone.json(&["replay", "--websocket", &some[0], &some[1], &some[2]]);
+    assert_eq!((report["passed"].as_u64(), report["failed"].as_u64()), (Some(3), Some(0)), "{report:#}");
 
     logs_have_all_nine_steps(&zone);
     the_audit_is_kept(&zone);

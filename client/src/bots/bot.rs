@@ -24,6 +24,7 @@ use super::{
     latency::{Trail, Watcher},
     login::{self, Account, In, LOGIN_WITHIN},
     profile::{MOVE_PERIOD, Wanderer},
+    report::BLIND,
     role, stride,
 };
 use crate::{
@@ -38,6 +39,8 @@ use crate::{
 const BEHIND_MAX: Duration = Duration::from_secs(2);
 /// How long the gate may take to close after `Bye`.
 const BYE_WITHIN: Duration = Duration::from_secs(3);
+/// A bot that walks sees at least itself. One that saw nothing move for so long when the run ends is in no world any more.
+const BLIND_AFTER: Duration = Duration::from_secs(5);
 /// So near a bot strikes.
 const STRIKE_CM: i64 = 200;
 /// It strikes in every so many-th of its actions.
@@ -136,6 +139,8 @@ struct Bot {
     moves: CellMoves,
     acts: u64,
     acting: bool,
+    /// When something was last seen to move; before that, when the bot came in.
+    saw: Instant,
     bytes_before: u64,
 }
 
@@ -160,6 +165,7 @@ impl Bot {
             moves: CellMoves::default(),
             acts: 0,
             acting: false,
+            saw: Instant::now(),
             bytes_before: 0,
         };
         bot.entered(&inside.entered);
@@ -174,7 +180,7 @@ impl Bot {
             let end = tokio::select! {
                 now = next_phase(phase) => match now {
                     Phase::Acting { since } => {
-                        self.acting = true;
+                        (self.acting, self.saw) = (true, Instant::now());
                         self.bytes_before = connection.received_bytes();
                         due = Some(since + self.random.up_to(MOVE_PERIOD));
                         ControlFlow::Continue(())
@@ -183,6 +189,9 @@ impl Bot {
                     Phase::Over => {
                         self.count_bytes(&connection);
                         self.watcher.hand_over(&self.shared.totals.latency, true);
+                        if BLIND_AFTER < self.saw.elapsed() {
+                            self.shared.totals.error(BLIND);
+                        }
                         return leave(connection).await;
                     }
                 },
@@ -292,6 +301,7 @@ impl Bot {
                     return self.shared.totals.error("malformed message");
                 }
                 let updates = self.watcher.moves(&self.moves, now);
+                self.saw = now;
                 if self.acting {
                     self.shared.totals.updates_received.fetch_add(updates, Relaxed);
                 }

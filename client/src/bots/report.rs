@@ -62,6 +62,8 @@ pub struct Latency {
 pub(crate) const WRONG_UPDATES: &str = "wrong_updates";
 /// The key of sessions that were resumed.
 pub(crate) const RESUMED: &str = "resumed";
+/// The key of bots that ended with a connection, but in no world.
+pub(crate) const BLIND: &str = "blind";
 
 impl Report {
     /// Positions that their bot was never at.
@@ -74,9 +76,14 @@ impl Report {
         self.errors.get(RESUMED).copied().unwrap_or(0)
     }
 
-    /// Whether everybody came in, saw the truth, and was dropped only if that is tolerated.
+    /// Bots that had a connection at the end and had seen nothing move for five seconds, not even themselves: no scene had them.
+    pub fn blind(&self) -> u64 {
+        self.errors.get(BLIND).copied().unwrap_or(0)
+    }
+
+    /// Whether everybody came in, saw the truth to the end, and was dropped only if that is tolerated.
     pub fn is_good(&self, tolerate_disconnects: bool) -> bool {
-        self.login_failed == 0 && self.wrong_updates() == 0 && (tolerate_disconnects || self.disconnects == 0)
+        self.login_failed == 0 && self.wrong_updates() == 0 && self.blind() == 0 && (tolerate_disconnects || self.disconnects == 0)
     }
 }
 
@@ -146,7 +153,9 @@ mod tests {
             errors: BTreeMap::new(),
         };
         assert!(report.is_good(true) && !report.is_good(false));
-        report.errors.insert(WRONG_UPDATES.into(), 1);
-        assert!(!report.is_good(true));
+        for never in [WRONG_UPDATES, BLIND] {
+            report.errors = BTreeMap::from([(never.into(), 1)]);
+            assert!(!report.is_good(true));
+        }
     }
 }

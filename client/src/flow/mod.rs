@@ -12,6 +12,7 @@ mod peer;
 mod raw;
 mod report;
 mod run;
+mod search;
 mod step;
 mod vars;
 mod walk;

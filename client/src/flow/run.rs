@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::{
     ClientMessage, Frame, KindInfo, PROTOCOL_VERSION,
-    client::{Fault, Heartbeat, Hello, Resume, ResumeTicket, Welcome},
-    kinds::{self, Direction},
+    client::{Fault, Hello, Resume, Welcome},
+    kinds,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -17,6 +17,7 @@ use super::{
     peer::{Peer, Peers},
     raw::duration,
     report::{Difference, Failure},
+    search::{Search, json_of},
     step::{Action, Expected, Flow, Step},
     vars::{self, Vars},
     walk,
@@ -36,6 +37,11 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) fn about(mut self, what: &str) -> Self {
         self.text = format!("{what}: {}", self.text);
+        self
+    }
+
+    fn negated(mut self) -> Self {
+        self.text = format!("no {}", self.text);
         self
     }
 }
@@ -187,7 +193,7 @@ impl Play<'_> {
     async fn expect(&mut self, client: &str, expected: &Expected, within: Duration) -> Result<Value, Problem> {
         let pattern = self.vars.fill(&expected.pattern)?;
         let until = Instant::now() + within;
-        let mut search = Search { expected, pattern: &pattern, at: 0, nearest: Vec::new() };
+        let mut search = Search::new(expected, &pattern);
         loop {
             let peer = self.peers.get(client);
             if let Some(found) = search.go_on(peer)? {
@@ -300,11 +306,11 @@ impl Play<'_> {
     ) -> Result<Value, Problem> {
         let pattern = self.vars.fill(&until.pattern)?;
         let give_up = Instant::now() + within;
-        let mut search = Search { expected: until, pattern: &pattern, at: 0, nearest: Vec::new() };
+        let mut search = Search::new(until, &pattern);
         loop {
             // What is repeated may be refused (out of reach, not yet): only the end counts.
             self.peers.get(client).inbox.retain(|frame| frame.kind() != Fault::KIND);
-            search.at = 0;
+            search.restart();
             if let Some(found) = search.go_on(self.peers.get(client))? {
                 return Ok(found);
             }
@@ -320,97 +326,10 @@ impl Play<'_> {
     }
 }
 
-impl Problem {
-    fn negated(mut self) -> Self {
-        self.text = format!("no {}", self.text);
-        self
-    }
-}
-
-/// A search for an expected message through a client's inbox; what was looked at once is not looked at again.
-struct Search<'a> {
-    expected: &'a Expected,
-    pattern: &'a Value,
-    at: usize,
-    nearest: Vec<Difference>,
-}
-
-impl Search<'_> {
-    fn go_on(&mut self, peer: &mut Peer) -> Result<Option<Value>, Problem> {
-        while let Some(frame) = peer.inbox.get(self.at).cloned() {
-            if self.look_at(&frame, peer.last_seq)? {
-                peer.inbox.remove(self.at);
-                return Ok(json_of(&frame));
-            }
-            if self.expected.next && is_upkeep(&frame) {
-                peer.inbox.remove(self.at);
-                continue;
-            }
-            if self.expected.next {
-                let name = frame.info().map_or("an unknown kind", |info| info.name);
-                let got = json_of(&frame).unwrap_or_default();
-                return Err(self.failed(&format!("did not come next; {name} did: {got}")));
-            }
-            self.at += 1;
-        }
-        Ok(None)
-    }
-
-    fn look_at(&mut self, frame: &Frame, last_seq: u32) -> Result<bool, Problem> {
-        let answers = frame.seq() != 0 && frame.seq() == last_seq;
-        let name = self.expected.kind.name;
-        if frame.kind() != self.expected.kind.kind {
-            if answers && frame.kind() == Fault::KIND {
-                let fault = json_of(frame).unwrap_or_default();
-                return Err(self.failed(&format!(
-                    "did not come; the zone refused: {}: {}",
-                    text_of(&fault["code"]),
-                    text_of(&fault["text"])
-                )));
-            }
-            return Ok(false);
-        }
-        if self.expected.answer && !answers {
-            return Ok(false);
-        }
-        let json = kinds::body_to_json(frame.kind(), &frame.body()).map_err(|error| format!("{name}: {error}"))?;
-        let found = differences(self.pattern, &json);
-        if found.is_empty() {
-            return Ok(true);
-        }
-        self.nearest = found;
-        if answers { Err(self.failed("is the answer, and differs:")) } else { Ok(false) }
-    }
-
-    fn failed(&mut self, what: &str) -> Problem {
-        let differences = std::mem::take(&mut self.nearest);
-        let name = self.expected.kind.name;
-        let text = match (differences.is_empty(), what.ends_with(':')) {
-            (false, false) => format!("{name} that matches {what}; the nearest differs:"),
-            _ => format!("{name} {what}"),
-        };
-        Problem { text, differences }
-    }
-}
-
 pub(crate) fn seen(peer: &Peer) -> impl Iterator<Item = Value> {
     peer.world.entities().filter_map(|entity| serde_json::to_value(entity).ok())
 }
 
 fn no_connection(client: &str) -> String {
     format!("`{client}` has no connection; `connect` or `resume` first")
-}
-
-/// What a gate says of its own accord, at any time.
-fn is_upkeep(frame: &Frame) -> bool {
-    matches!(frame.kind(), Heartbeat::KIND | ResumeTicket::KIND)
-}
-
-fn json_of(frame: &Frame) -> Option<Value> {
-    debug_assert!(frame.info().is_none_or(|info| info.direction == Direction::ToClient));
-    kinds::body_to_json(frame.kind(), &frame.body()).ok()
-}
-
-fn text_of(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
