@@ -32,6 +32,9 @@ use crate::{
 
 /// How long a scene may take to answer.
 pub(crate) const SCENE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a scene may take to let a player in: longer than its own waits for the gate, the player's turn and dc, so that it is the
+/// scene that says no. A player who is let in after center gave up would have to be sent out again before its client's eyes.
+pub(crate) const ENTER_WITHIN: Duration = Duration::from_secs(20);
 /// How long dc may take to answer.
 pub(crate) const DC_WITHIN: Duration = Duration::from_secs(5);
 /// The group of everybody in the world.
@@ -191,9 +194,9 @@ impl Center {
     ///
     /// # Errors
     /// When it is not linked, or there is no good answer in time.
-    pub(crate) async fn scene<C: Call>(&self, scene: &Run, call: &C) -> Result<C::Answer, CallError> {
+    pub(crate) async fn scene<C: Call>(&self, scene: &Run, call: &C, within: Duration) -> Result<C::Answer, CallError> {
         let link = self.link(&scene.id).filter(|link| link.peer().incarnation == scene.incarnation);
-        link.ok_or(CallError::NoLink(ProcessKind::Scene))?.call(call, SCENE_WITHIN).await
+        link.ok_or(CallError::NoLink(ProcessKind::Scene))?.call(call, within).await
     }
 
     /// Makes a scene give a player up, and takes it out of presence. Done too when the scene has no such player.
@@ -201,12 +204,12 @@ impl Center {
     /// # Errors
     /// When the scene gives no good answer.
     pub(crate) async fn leave(self: &Arc<Self>, scene: &Run, player: PlayerId, reason: &str) -> Result<(), CallError> {
-        match self.scene(scene, &SceneLeave { player: player.0, reason: reason.into() }).await {
+        match self.scene(scene, &SceneLeave { player: player.0, reason: reason.into() }, SCENE_WITHIN).await {
             Ok(_) => (),
             Err(err) if err.code() == Some(CallFaultCode::CallNotFound) => (),
             Err(err) => return Err(err),
         }
-        let actions = self.presence().player_left(scene, player);
+        let actions = self.presence().sent_out(scene, player);
         self.act(actions);
         Ok(())
     }

@@ -14,7 +14,7 @@ use service::{CallError, events::Subject, link::fault};
 use tokio::time::Instant;
 
 use crate::{
-    center::{Center, now_ms, unavailable},
+    center::{Center, ENTER_WITHIN, now_ms, unavailable},
     keyed::Held,
     presence::{
         enter::{Arrival, EnterRefused, Plan},
@@ -75,7 +75,7 @@ impl Center {
 
     /// Asks the scene of a plan to take the player, and settles in presence what came of it.
     pub(crate) async fn carry_out(self: &Arc<Self>, plan: &Plan) -> Result<SceneEntered, CallFault> {
-        let answer = self.scene(&plan.scene, &plan.request).await;
+        let answer = self.scene(&plan.scene, &plan.request, ENTER_WITHIN).await;
         match answer {
             Ok(entered) => {
                 let arrival = self.presence().arrived(plan, &entered, Instant::now());

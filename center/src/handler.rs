@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::{
     center::{Center, unavailable},
     presence::Run,
+    rehome::RETRY_AFTER,
 };
 
 /// Takes what arrives on the links of a center.
@@ -65,7 +66,7 @@ impl LinkHandler {
         let peer = link.peer();
         let session = SessionId(frame.id);
         match (peer.kind, frame.kind) {
-            (ProcessKind::Gate, SessionOpened::KIND) => center.presence().session_back(&peer.id, session),
+            (ProcessKind::Gate, SessionOpened::KIND) => center.presence().session_opened(&Run::of(peer), session),
             (ProcessKind::Gate, SessionBack::KIND) => center.on_session_back(&peer.id, session, &read::<SessionBack>(frame)?),
             (ProcessKind::Gate, SessionLost::KIND) => center.presence().session_lost(&peer.id, session, Instant::now()),
             (ProcessKind::Gate, SessionEnded::KIND) => {
@@ -77,7 +78,8 @@ impl LinkHandler {
             (ProcessKind::Scene, PlayerLeft::KIND) => {
                 let left = read::<PlayerLeft>(frame)?;
                 tracing::debug!(player = left.player, reason = left.reason, "player left the world");
-                let actions = center.presence().player_left(&Run::of(peer), PlayerId(left.player));
+                let now = Instant::now();
+                let actions = center.presence().player_left(&Run::of(peer), PlayerId(left.player), now, now + RETRY_AFTER);
                 center.act(actions);
             }
             (ProcessKind::Scene, PlayerLevel::KIND) => {

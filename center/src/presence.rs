@@ -86,6 +86,8 @@ pub(crate) struct Presence {
     gates: BTreeMap<ProcessId, u64>,
     scenes: BTreeMap<ProcessId, u64>,
     nonces: BTreeMap<Bytes, i64>,
+    /// Whom sessions play as their gates reported, until the rebuild is over.
+    playing: BTreeMap<SessionId, PlayerId>,
     mutes: BTreeMap<AccountId, i64>,
     resume_window: Duration,
 }
@@ -119,6 +121,7 @@ impl Presence {
             gates: BTreeMap::new(),
             scenes: BTreeMap::new(),
             nonces: BTreeMap::new(),
+            playing: BTreeMap::new(),
             mutes: BTreeMap::new(),
             resume_window,
         }

@@ -46,12 +46,15 @@ pub(crate) async fn run(center: Arc<Center>) {
 }
 
 impl Center {
-    fn serve(&self) {
+    fn serve(self: &Arc<Self>) {
         if !self.is_rebuilt() {
             self.set_rebuilt();
             self.homeless.notify_one();
-            let presence = self.presence();
-            tracing::info!(sessions = presence.sessions.len(), online = presence.players.online(), "presence is built");
+            {
+                let presence = self.presence();
+                tracing::info!(sessions = presence.sessions.len(), online = presence.players.online(), "presence is built");
+            }
+            self.adopt_orphans();
         }
         self.process.ready.set();
     }

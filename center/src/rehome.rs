@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proto::ids::PlayerId;
+use proto::{
+    ids::{AccountId, PlayerId, SessionId},
+    internal::{CallFaultCode, ProfileFind},
+};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
@@ -63,10 +66,48 @@ async fn rehome_due(center: &Arc<Center>, slots: &Arc<Semaphore>) {
 }
 
 impl Center {
+    /// After the rebuild: finds a scene for players of whom only the gates tell.
+    pub(crate) fn adopt_orphans(self: &Arc<Self>) {
+        let orphans = self.presence().take_orphans();
+        if orphans.is_empty() {
+            return;
+        }
+        tracing::info!(players = orphans.len(), "clients play whom no scene has; finding them one");
+        let center = self.clone();
+        self.spawn("adopt orphans", async move {
+            for (session, player) in orphans {
+                center.adopt_orphan(session, player).await;
+            }
+        });
+    }
+
+    /// Asks dc until it answers: the client has nobody else who could help it.
+    async fn adopt_orphan(self: &Arc<Self>, session: SessionId, player: PlayerId) {
+        let find = ProfileFind { name: String::new(), player: player.0 };
+        let profile = loop {
+            match self.dc(&find).await {
+                Ok(profile) => break profile,
+                Err(err) if err.is_transient() => tracing::debug!(%player, "dc does not say who a player is: {err}"),
+                Err(err) => return tracing::warn!(%player, %session, "failed to find a player a scene: {err}"),
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        };
+        let Ok(_held) = self.hold(AccountId(profile.account)).await else { return };
+        let actions = self.presence().adopt_orphan(session, &profile, Instant::now());
+        self.act(actions);
+    }
+
     async fn rehome(self: &Arc<Self>, player: PlayerId) {
         let Some(account) = self.presence().players.get(player).map(|known| known.account) else { return };
         let Ok(_held) = self.hold(account).await else { return };
-        let next = self.presence().rehome(player, now_ms());
+        let saved = match self.dc(&ProfileFind { name: String::new(), player: player.0 }).await {
+            Ok(profile) => profile.record,
+            Err(err) if err.code() == Some(CallFaultCode::CallNotFound) => None,
+            // Nor could a scene claim the player now.
+            Err(err) => return tracing::debug!(%player, "dc does not say where a homeless player is: {err}"),
+        };
+        let saved = saved.as_ref().map(|record| (record.map.as_str(), record.line));
+        let next = self.presence().rehome(player, saved, now_ms());
         match next {
             Rehome::Wait => (),
             Rehome::Dropped(actions) => self.act(actions),

@@ -109,6 +109,9 @@ impl Center {
         tracing::info!(gate = %run, sessions = sessions.len(), "gate reported");
         let actions = self.presence().gate_reported(&run, &sessions, Instant::now());
         self.act(actions);
+        if self.is_rebuilt() {
+            self.adopt_orphans();
+        }
         self.changed.notify_one();
     }
 

@@ -16,8 +16,8 @@ use proto::{
     ClientMessage, Frame,
     internal::{
         AccountFind, AccountReply, AuditAppend, AuditOutcome, AuditRecord, AuditReply, CallFault, CallFaultCode, Done, GateReport,
-        GmAccountFind, GmAccountReply, LineReport, PlayerEnter, PlayerEntered, ProfileFind, RelationList, RelationSet, Relations,
-        SanctionAdd, SanctionList, Sanctions, SceneEnter, SceneEntered, SceneReport, SessionClaim,
+        GmAccountFind, GmAccountReply, LineReport, PlayerEnter, PlayerEntered, PlayerProfile, ProfileFind, RelationList, RelationSet,
+        Relations, SanctionAdd, SanctionList, Sanctions, SceneEnter, SceneEntered, SceneReport, SessionClaim,
     },
     link::{Call, DELIVER, GROUP_JOIN, LinkFrame, Notice},
 };
@@ -145,6 +145,7 @@ struct Dc {
     relations: Mutex<BTreeMap<u64, Relations>>,
     gm_hash: Mutex<String>,
     audit_away: std::sync::atomic::AtomicBool,
+    profiles: Mutex<BTreeMap<u64, PlayerProfile>>,
 }
 
 impl Dc {
@@ -174,7 +175,10 @@ impl Dc {
                 let of = call.parse::<RelationSet>().unwrap().player;
                 call.answer::<RelationSet>(Ok(self.relations.lock().unwrap().get(&of).cloned().unwrap_or_default()));
             }
-            ProfileFind::KIND => call.answer::<ProfileFind>(Err(missing())),
+            ProfileFind::KIND => {
+                let of = call.parse::<ProfileFind>().unwrap().player;
+                call.answer::<ProfileFind>(self.profiles.lock().unwrap().get(&of).cloned().ok_or_else(missing));
+            }
             AccountFind::KIND => {
                 let name = call.parse::<AccountFind>().unwrap().name;
                 let account = if name == "alice" { 1 } else { 0 };

@@ -85,6 +85,13 @@ impl Backends {
         }
     }
 
+    /// Takes a session out of all groups of one link.
+    pub(crate) fn leave_all_of(&self, number: u64, session: u64) {
+        if let Some(backend) = self.get(number) {
+            backend.desk().groups.leave_all(session);
+        }
+    }
+
     /// How many groups there are.
     pub(crate) fn groups(&self) -> usize {
         self.links.read().expect("no holder panics").values().map(|backend| backend.desk().groups.len()).sum()

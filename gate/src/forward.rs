@@ -102,11 +102,15 @@ impl Gate {
         if info.kind == Login::KIND {
             self.emit_login_steps(session, state, is_sent);
         }
-        if is_sent && info.destination == Destination::Login {
-            state.login = link;
-            state.awaits(seq);
-        }
         if is_sent {
+            match (info.destination, link) {
+                (Destination::Login, Some(link)) => {
+                    state.awaits(link.number(), seq);
+                    state.login = Some(link);
+                }
+                (Destination::Center, Some(link)) => state.awaits(link.number(), seq),
+                _ => (),
+            }
             return;
         }
         if info.delivery == Delivery::Frame {

@@ -105,12 +105,12 @@ impl Gate {
         }
         if state.login.as_ref().is_some_and(|login| login.number() == link.number()) {
             state.login = None;
-            let about = subject(session.id, &state);
-            for seq in std::mem::take(&mut state.awaiting) {
-                let text = "the login service went away before it answered";
-                session.say(seq, &Fault::retry(FaultCode::Unavailable, text, RETRY_MS));
-                self.emit_fault(&about, FaultCode::Unavailable, text);
-            }
+        }
+        let about = subject(session.id, &state);
+        for seq in state.give_up(link.number()) {
+            let text = format!("the {} service went away before it answered", link.peer().kind);
+            self.emit_fault(&about, FaultCode::Unavailable, &text);
+            session.say(seq, &Fault::retry(FaultCode::Unavailable, text, RETRY_MS));
         }
     }
 
@@ -152,9 +152,9 @@ impl Gate {
         let delivery = to_client(&frame)?;
         // A session that has just ended is no mistake of the backend.
         let Some(session) = self.session(id) else { return Some(()) };
-        if frame.seq() != 0 {
-            session.state().awaiting.retain(|seq| *seq != frame.seq());
-        }
+        // A request has one answer: what comes after it, as of an enter whose login died, is news that nobody asked for.
+        let is_late = frame.seq() != 0 && !session.state().answered(frame.seq());
+        let frame = if is_late { Frame::from_body(frame.kind(), 0, &frame.body()) } else { frame };
         backend.deliver(&session, &frame, delivery);
         self.metrics.frames_out.increment(1);
         Some(())
@@ -186,6 +186,10 @@ impl Gate {
             if state.phase == States::CONNECTED {
                 state.phase = States::AUTHENTICATED;
             }
+            // Center forgets a claim of which no gate says that the session is there.
+            if let Some(center) = self.backends.center() {
+                open_on(&center, id, &mut state);
+            }
         }
         self.give_ticket(&session);
     }
@@ -198,7 +202,10 @@ impl Gate {
             let _ = link.notify(id, &SessionEnded { reason: FaultCode::TimedOut.into() });
             return;
         };
-        state.scene = Some(link.clone());
+        if let Some(before) = state.scene.replace(link.clone()).filter(|before| before.number() != link.number()) {
+            // A scene that was cut off from center still shows its old copy of the world, until dc's fence tells it.
+            self.backends.leave_all_of(before.number(), id);
+        }
         state.was_at = None;
         state.phase = States::PLAYING;
         state.identity.player = notice.player;

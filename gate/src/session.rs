@@ -24,8 +24,8 @@ use crate::{
     ticket::UsedNonces,
 };
 
-/// Requests to login that a session may await; older ones are forgotten (their client times out).
-const AWAITING_MAX: usize = 8;
+/// Requests that a session may await, as many as center keeps of one; older ones are forgotten (their client times out).
+const AWAITING_MAX: usize = 32;
 /// Bytes that are written to a client at once.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -78,8 +78,10 @@ pub(crate) struct State {
     pub was_at: Option<Peer>,
     /// Numbers of the links that were told of it.
     pub opened: Vec<u64>,
-    /// Requests to login that were not answered yet.
-    pub awaiting: Vec<u32>,
+    /// Requests to login and center that were not answered yet: the link that took them, and their numbers.
+    pub awaiting: Vec<(u64, u32)>,
+    /// Requests that the gate answered for a link that went down. One that was passed on before may be answered once more, by another.
+    pub given_up: Vec<u32>,
     /// Its budgets.
     pub limits: Limits,
     /// Its tickets that were used.
@@ -100,6 +102,7 @@ impl State {
             was_at: None,
             opened: Vec::new(),
             awaiting: Vec::new(),
+            given_up: Vec::new(),
             limits,
             used: UsedNonces::default(),
         }
@@ -115,12 +118,32 @@ impl State {
         self.phase != States::CONNECTED
     }
 
-    /// A request to login is on its way.
-    pub(crate) fn awaits(&mut self, seq: u32) {
+    /// A request is on its way. One without a number wants no answer.
+    pub(crate) fn awaits(&mut self, link: u64, seq: u32) {
+        if seq == 0 {
+            return;
+        }
         if self.awaiting.len() == AWAITING_MAX {
             self.awaiting.remove(0);
         }
-        self.awaiting.push(seq);
+        self.awaiting.push((link, seq));
+    }
+
+    /// An answer has come; `false`: the gate has given one before.
+    pub(crate) fn answered(&mut self, seq: u32) -> bool {
+        self.awaiting.retain(|(_, awaited)| *awaited != seq);
+        let before = self.given_up.len();
+        self.given_up.retain(|given_up| *given_up != seq);
+        before == self.given_up.len()
+    }
+
+    /// The link is down: the requests that it took and nobody will answer.
+    pub(crate) fn give_up(&mut self, link: u64) -> Vec<u32> {
+        let owed: Vec<u32> = self.awaiting.extract_if(.., |(taker, _)| *taker == link).map(|(_, seq)| seq).collect();
+        self.given_up.extend(&owed);
+        let over = self.given_up.len().saturating_sub(AWAITING_MAX);
+        self.given_up.drain(..over);
+        owed
     }
 }
 

@@ -11,7 +11,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{
     WebSocketStream, accept_async_with_config,
-    tungstenite::{self, Message, error::CapacityError, protocol::WebSocketConfig},
+    tungstenite::{
+        self, Message,
+        error::{CapacityError, ProtocolError},
+        protocol::WebSocketConfig,
+    },
 };
 
 /// Bytes that are read at once.
@@ -108,6 +112,8 @@ impl Reader {
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Received::Ping,
                 Some(Ok(Message::Text(_))) => Received::Text,
                 Some(Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }))) => Received::Oversize,
+                // A socket that broke, not a client that misbehaved: the session can be resumed.
+                Some(Err(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Received::End,
                 Some(Err(tungstenite::Error::Protocol(_) | tungstenite::Error::Utf8(_))) => Received::Malformed,
                 Some(Ok(Message::Close(_)) | Err(_)) | None => Received::End,
             },

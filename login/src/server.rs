@@ -220,7 +220,11 @@ fn finish(request: Request, link: &Link, frame: &Frame, answer: Result<Reply, Fa
     drop(running);
     count(frame, answer.as_ref().map_or_else(|fault| fault.code().as_str_name(), |_| "ok"));
     if !lives {
-        return; // nobody is there to be shown anything
+        // Nobody is there to be shown anything. But center has the claim, and hears from the gate that the session is over.
+        if let Ok(Reply::LoggedIn { authenticated, .. }) = &answer {
+            let _ = link.notify(session, authenticated);
+        }
+        return;
     }
     match answer {
         Ok(Reply::Message(message)) => {

@@ -5,7 +5,7 @@ mod fakes;
 use fakes::{Seen, World, config};
 use proto::{
     client::{CreateRole, DeleteRole, Enter, Fault, FaultCode, ListRoles, LoggedIn, Login, Register, RoleDeleted, RoleList},
-    internal::{CallFaultCode, Sanction, SanctionKind, SessionOpened},
+    internal::{CallFaultCode, Sanction, SanctionKind, SessionClaim, SessionClaimed, SessionOpened},
 };
 use service::config::LoginConfig;
 
@@ -81,6 +81,46 @@ async fn the_banned_are_told_why_and_until_when() {
     assert_eq!(world.center.lock().unwrap().claims.len(), 1, "the older session is not closed by it");
     let wrong = world.login_fault(8, "alice", "wrong horse").await;
     assert_eq!(wrong.code(), FaultCode::BadCredentials, "only who knows the password learns of the ban");
+}
+
+/// Answers the claim that center was asked for.
+fn grant(world: &World) {
+    let held = world.center.lock().unwrap().held_claims.take().unwrap();
+    held.into_iter().for_each(|call| call.answer::<SessionClaim>(Ok(SessionClaimed { session_epoch: 9 })));
+}
+
+#[tokio::test]
+async fn a_ban_that_comes_while_the_password_is_checked_is_not_missed() {
+    let mut world = World::start(config()).await;
+    world.play(7, "alice").await;
+    world.center.lock().unwrap().held_claims = Some(Vec::new());
+    world.open(8, "192.0.2.2");
+    world.send(8, 1, &Login { account: "alice".into(), password: "correct horse".into() });
+    wait_for(&world, |world| world.center.lock().unwrap().claims.len() == 2).await;
+    let ban = Sanction { kind: SanctionKind::Ban.into(), account: 1, ..Sanction::default() };
+    world.dc.lock().unwrap().accounts.get_mut("alice").unwrap().sanctions.push(ban);
+    grant(&world);
+    assert_eq!(world.answer::<Fault>(8, 1).await.code(), FaultCode::Banned);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_while_it_is_claimed_leaves_no_claim_behind() {
+    let mut world = World::start(config()).await;
+    world.play(7, "alice").await;
+    world.center.lock().unwrap().held_claims = Some(Vec::new());
+    world.open(8, "192.0.2.2");
+    world.send(8, 1, &Login { account: "alice".into(), password: "correct horse".into() });
+    wait_for(&world, |world| world.center.lock().unwrap().claims.len() == 2).await;
+    world.end(8);
+    // Requests of one link are taken in order: when this one is answered, the end was heard.
+    world.open(9, "192.0.2.3");
+    world.send(9, 1, &ListRoles {});
+    assert_eq!(world.answer::<Fault>(9, 1).await.code(), FaultCode::IllegalState);
+    grant(&world);
+    let Seen::Authenticated(8, told) = world.next().await else {
+        panic!("the gate hears of the claim, and tells center that nobody is there")
+    };
+    assert_eq!(told.session_epoch, 9);
 }
 
 #[tokio::test]

@@ -28,6 +28,9 @@ const GATE_WITHIN: Duration = Duration::from_secs(3);
 const DC_WITHIN: Duration = Duration::from_secs(3);
 /// Times dc is asked.
 const ATTEMPTS: u32 = 3;
+/// How long center waits for the answer. Later it would have told the client that it is not let in.
+const CENTER_WAITS: Duration = Duration::from_secs(20);
+const _: () = assert!(GATE_WITHIN.as_secs() + TURN_WITHIN.as_secs() + (ATTEMPTS as u64) * DC_WITHIN.as_secs() < CENTER_WAITS.as_secs());
 
 impl Scene {
     /// Takes a player.

@@ -29,7 +29,7 @@ use proto::{
     internal::{Commit, Committed},
 };
 use service::{
-    Links, Process, ProcessKind, admin,
+    Links, Process, ProcessKind, Zone, admin,
     config::{Role, SceneConfig},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -37,7 +37,7 @@ use tokio::{sync::mpsc, time::timeout};
 use self::{
     line::{Journey, Line, LineFacts, Reports},
     players::Players,
-    rules::{MapFacts, OpenRules},
+    rules::{MapFacts, OpenRules, Rules},
     saver::{Ledger, Outcome, Saver},
     scene::Scene,
     world::{LineConfig, Position, StateHash, World},
@@ -112,6 +112,22 @@ fn scene_config(process: &Process) -> anyhow::Result<SceneConfig> {
     }
 }
 
+/// Checks what the zone file says to the example game, on every map: what a scene would refuse to open.
+///
+/// # Errors
+/// With the map, the key and what is wrong.
+pub fn check(zone: &Zone) -> anyhow::Result<()> {
+    zone.world.maps.keys().try_for_each(|map| open_rules(zone, map, Position { x: 0, y: 0 }, game::open).map(drop))
+}
+
+/// Makes the rules of a map's line.
+fn open_rules(zone: &Zone, map: &str, start: Position, rules: OpenRules) -> anyhow::Result<Box<dyn Rules>> {
+    let facts = zone.world.maps.get(map).with_context(|| format!("open {map}: the zone has no such map"))?;
+    let maps = zone.world.maps.iter().map(|(name, map)| (name.clone(), (map.width_cm, map.height_cm))).collect();
+    let (width, height, tick_hz) = (facts.width_cm, facts.height_cm, zone.world.tick_hz);
+    rules(&MapFacts { map, width, height, tick_hz, start, maps: &maps, config: &facts.rules }).with_context(|| format!("open {map}"))
+}
+
 /// Opens the line of a map.
 fn open(process: &Process, config: &SceneConfig, index: u32, map: &str, rules: OpenRules) -> anyhow::Result<(LineFacts, World)> {
     let zone = &process.zone;
@@ -125,7 +141,7 @@ fn open(process: &Process, config: &SceneConfig, index: u32, map: &str, rules: O
     };
     let tick_hz = zone.world.tick_hz;
     let (width, height) = (facts.width_cm, facts.height_cm);
-    let rules = rules(&MapFacts { map, width, height, tick_hz, start, config: &facts.rules }).with_context(|| format!("open {map}"))?;
+    let rules = open_rules(zone, map, start, rules)?;
     let save_ticks = config.save_period.as_millis() * u128::from(tick_hz) / 1_000;
     let world_config = LineConfig {
         map: map.to_owned(),

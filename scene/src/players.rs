@@ -221,7 +221,8 @@ impl Players {
         let inner = self.lock();
         let actor = |seat: &Seat| {
             let (map, line) = place(seat.line)?;
-            let held = !seat.lost.is_some_and(|(loss, _)| loss != Loss::Socket);
+            // A session whose gate is away may come back by its ticket, which center checks.
+            let held = !seat.lost.is_some_and(|(loss, _)| loss == Loss::Replaced);
             Some(ActorReport {
                 player: seat.player,
                 name: seat.name.clone(),
@@ -302,6 +303,17 @@ pub(crate) mod tests {
         assert_eq!(players.overdue(now + GATE_MARGIN), [(1, 100)]);
         assert_eq!(players.cut_off(&ProcessId("gate-1".into()), 5), [2]);
         assert!(players.cut_off(&ProcessId("gate-1".into()), 6).is_empty());
+    }
+
+    #[test]
+    fn a_session_whose_gate_is_gone_is_still_reported_and_a_replaced_one_is_not() {
+        let players = Players::default();
+        for (player, loss) in [(1, Loss::Socket), (2, Loss::Gate), (3, Loss::Replaced)] {
+            players.sit(seat(player, 100 * player, 1));
+            players.lose(100 * player, 1, loss, Duration::from_secs(60));
+        }
+        let report = players.report(|_| Some(("meadow".into(), 1)));
+        assert_eq!(report.iter().map(|actor| actor.session).collect::<Vec<_>>(), [100, 200, 0]);
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 //! The world calls the rules in the middle of a tick, one line after another's thread, so they neither wait nor look at a clock;
 //! [`crate::game`] is the example.
 
+use std::collections::BTreeMap;
+
 use proto::{
     ClientMessage, Frame,
     client::{self, Fault},
@@ -56,6 +58,8 @@ pub struct MapFacts<'a> {
     pub tick_hz: u32,
     /// Where players begin.
     pub start: Position,
+    /// Every map of the zone with its width and height, this one too.
+    pub maps: &'a BTreeMap<String, (i32, i32)>,
     /// What the zone file says for the rules; null if nothing.
     pub config: &'a serde_json::Value,
 }

@@ -213,7 +213,7 @@ impl World {
 
     fn say(&mut self, player: PlayerId, seq: u32, text: &str) {
         let tick = self.core.tick;
-        let Some(entity) = self.core.entity_of(player) else { return };
+        let Some(entity) = self.core.entity_of(player) else { return self.core.absent(player, seq) };
         let Some(actor) = entity.actor.as_ref() else { return };
         if tick < actor.muted_until {
             return self.core.fault(player, seq, Fault::new(FaultCode::Muted, "you may not speak now"));
@@ -230,7 +230,7 @@ impl World {
 
     fn request(&mut self, request: &Request) {
         let player = request.player;
-        let Some(entity) = self.core.entity_of(player) else { return };
+        let Some(entity) = self.core.entity_of(player) else { return self.core.absent(player, request.seq) };
         let outcome = if entity.is_frozen() {
             Err(Fault::retry(FaultCode::NotNow, "you are on your way", 1_000))
         } else {

@@ -87,8 +87,9 @@ impl Presence {
         let known = self.players.get(player);
         let (place, fallback) = match known.map(|known| (&known.place, known.state)) {
             Some((place, State::InWorld | State::Entering { fallback: Fallback::InWorld, .. })) => (place.clone(), Fallback::InWorld),
-            Some((place, State::Homeless { since, .. } | State::Entering { fallback: Fallback::Homeless(since), .. })) => {
-                (self.place(&place.map, place.line)?, Fallback::Homeless(since))
+            // Whoever asks has read the map from dc, which knows it better than a scene that is gone.
+            Some((_, State::Homeless { since, .. } | State::Entering { fallback: Fallback::Homeless(since), .. })) => {
+                (self.place(&call.map, call.line)?, Fallback::Homeless(since))
             }
             Some((_, State::Entering { fallback: Fallback::Gone, .. })) | None => (self.place(&call.map, call.line)?, Fallback::Gone),
         };
@@ -116,7 +117,8 @@ impl Presence {
         if place.scene == *source {
             return Handed::Done(self.moved(known, place, call.owner_epoch));
         }
-        if call.owner_epoch <= known.owner_epoch && known.place.scene == place.scene && known.state == State::InWorld {
+        if call.owner_epoch <= known.owner_epoch && known.state == State::InWorld {
+            // Told again, or overtaken by a later stay: dc has fenced this handoff off.
             return Handed::Done(Vec::new());
         }
         let Ok(live) = self.live(AccountId(call.account), SessionId(call.session)).cloned() else {
@@ -125,7 +127,7 @@ impl Presence {
         };
         let linked = self.scenes.get(&place.scene.id) == Some(&place.scene.incarnation);
         let mut entering = Player { place, session: live.session, session_epoch: live.epoch, online: true, ..known };
-        if !linked {
+        if !linked || self.is_cut_off(&live) {
             entering.state = State::Homeless { since: now, try_at: now };
             self.players.put(entering);
             return Handed::Done(vec![Action::Rehome]);
@@ -140,14 +142,18 @@ impl Presence {
         Some(self.begin(known, &live, Fallback::InWorld, 0, 0, now_ms))
     }
 
-    /// Begins to find a homeless player another scene.
-    pub(crate) fn rehome(&mut self, player: PlayerId, now_ms: i64) -> Rehome {
+    /// Begins to find a homeless player another scene. `saved`: the map and line that dc has, if it has them.
+    pub(crate) fn rehome(&mut self, player: PlayerId, saved: Option<(&str, u32)>, now_ms: i64) -> Rehome {
         let Some(known) = self.players.get(player).cloned() else { return Rehome::Wait };
         let State::Homeless { since, .. } = known.state else { return Rehome::Wait };
         let Some(live) = self.sessions.get(known.account).filter(|live| live.session == known.session).cloned() else {
             return Rehome::Dropped(self.drop_player(player));
         };
-        let Ok(place) = self.place(&known.place.map, known.place.line) else { return Rehome::Wait };
+        if self.is_cut_off(&live) {
+            return Rehome::Wait;
+        }
+        let (map, line) = saved.unwrap_or((&known.place.map, known.place.line));
+        let Ok(place) = self.place(map, line) else { return Rehome::Wait };
         Rehome::Enter(self.begin(Player { place, ..known }, &live, Fallback::Homeless(since), 0, 0, now_ms))
     }
 
@@ -204,9 +210,15 @@ impl Presence {
         }
     }
 
-    fn make_homeless(&mut self, player: PlayerId, since: Instant, try_at: Instant) -> Vec<Action> {
+    pub(super) fn make_homeless(&mut self, player: PlayerId, since: Instant, try_at: Instant) -> Vec<Action> {
         self.players.change(player, |player| player.state = State::Homeless { since, try_at });
         vec![Action::Rehome]
+    }
+
+    /// The run of the gate that had the session is gone, and the client has not come back: bound to the gate's next run, which knows no
+    /// such session, its player would be sent out at once. Its resume brings it into the world.
+    fn is_cut_off(&self, live: &Session) -> bool {
+        live.lost.is_some() && self.gates.get(&live.gate.id) != Some(&live.gate.incarnation)
     }
 
     fn entering(&self, plan: &Plan) -> Option<&Player> {

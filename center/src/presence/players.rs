@@ -167,7 +167,26 @@ impl Players {
 impl Presence {
     /// The scene says that the player left it. What a scene says that no longer has the player is passed over, and so is the echo of
     /// an earlier stay while the scene is asked to take the player again.
-    pub(crate) fn player_left(&mut self, scene: &Run, player: PlayerId) -> Vec<Action> {
+    ///
+    /// A client that is still there did not want to leave: its scene lost it (to another owner, or while the gate was cut off), and it
+    /// gets a scene again. `try_at` leaves the gate the time to say that the session has ended after all.
+    pub(crate) fn player_left(&mut self, scene: &Run, player: PlayerId, now: Instant, try_at: Instant) -> Vec<Action> {
+        let Some(known) = self.players.get(player).filter(|known| known.place.scene == *scene) else { return Vec::new() };
+        let played = self.sessions.get(known.account).is_some_and(|live| live.session == known.session && live.lost.is_none());
+        match known.state {
+            // It is not where it was to be bound anew: if the scene does not take it again, it is nowhere.
+            State::Entering { attempt, fallback: Fallback::InWorld } => {
+                self.players.change(player, |player| player.state = State::Entering { attempt, fallback: Fallback::Gone });
+                Vec::new()
+            }
+            State::InWorld if played => self.make_homeless(player, now, try_at),
+            State::InWorld => self.drop_player(player),
+            State::Entering { .. } | State::Homeless { .. } => Vec::new(),
+        }
+    }
+
+    /// The scene has given the player up because it was asked to.
+    pub(crate) fn sent_out(&mut self, scene: &Run, player: PlayerId) -> Vec<Action> {
         match self.players.get(player) {
             Some(known) if known.place.scene == *scene && !matches!(known.state, State::Entering { .. }) => self.drop_player(player),
             _ => Vec::new(),
@@ -261,13 +280,13 @@ pub(super) mod tests {
 
     #[test]
     fn only_the_scene_that_has_a_player_says_that_it_left() {
-        let mut presence = Presence::new(std::time::Duration::from_secs(60));
+        let (mut presence, now) = (Presence::new(std::time::Duration::from_secs(60)), Instant::now());
         presence.players.put(player_at(1, "scene-1", "meadow", 1));
         let other = Run { id: ProcessId("scene-2".into()), incarnation: 1 };
-        assert_eq!(presence.player_left(&other, PlayerId(1)), []);
+        assert_eq!(presence.player_left(&other, PlayerId(1), now, now), []);
         let earlier = Run { id: ProcessId("scene-1".into()), incarnation: 9 };
-        assert_eq!(presence.player_left(&earlier, PlayerId(1)), []);
-        let told = presence.player_left(&Run { id: ProcessId("scene-1".into()), incarnation: 1 }, PlayerId(1));
+        assert_eq!(presence.player_left(&earlier, PlayerId(1), now, now), []);
+        let told = presence.player_left(&Run { id: ProcessId("scene-1".into()), incarnation: 1 }, PlayerId(1), now, now);
         assert_eq!(told, [Action::TellFriends { player: PlayerId(1), name: "Player1".into(), online: false }]);
     }
 }

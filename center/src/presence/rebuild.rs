@@ -9,8 +9,9 @@ use std::{collections::BTreeSet, time::Duration};
 use proto::{
     client::FaultCode,
     ids::{AccountId, PlayerId, SessionEpoch, SessionId},
-    internal::{ActorReport, LineReport, SessionReport},
+    internal::{ActorReport, LineReport, PlayerProfile, SessionReport},
 };
+use service::ProcessId;
 use tokio::time::Instant;
 
 use super::{
@@ -34,6 +35,41 @@ impl Presence {
         for session in at_gate {
             self.session_lost(&gate.id, session, now);
         }
+    }
+
+    /// After the reports of a rebuild: sessions whose gates say that they play, though no scene has a player of the account. It was
+    /// between two scenes, or its scene died, while no center was there to see it.
+    pub(crate) fn take_orphans(&mut self) -> Vec<(SessionId, PlayerId)> {
+        let playing = std::mem::take(&mut self.playing);
+        let nowhere =
+            |session: &SessionId| self.sessions.of(*session).is_some_and(|live| self.players.of_account(live.account).next().is_none());
+        playing.into_iter().filter(|(session, _)| nowhere(session)).collect()
+    }
+
+    /// A player whom a session plays and nobody has, as dc knows it: it is to have a scene.
+    pub(crate) fn adopt_orphan(&mut self, session: SessionId, profile: &PlayerProfile, now: Instant) -> Vec<Action> {
+        let Some(live) = self.sessions.of(session).filter(|live| live.account.0 == profile.account).cloned() else { return Vec::new() };
+        if self.players.of_account(live.account).next().is_some() {
+            return Vec::new();
+        }
+        let record = profile.record.clone().unwrap_or_default();
+        // Its scene is not known; no run has this name.
+        let nobody = Run { id: ProcessId(String::new()), incarnation: 0 };
+        self.players.put(Player {
+            player: PlayerId(profile.player),
+            name: profile.name.clone(),
+            level: record.level,
+            account: live.account,
+            account_name: live.account_name,
+            session,
+            session_epoch: live.epoch,
+            owner_epoch: 0,
+            place: Place { scene: nobody, map: record.map, line: record.line },
+            state: State::Homeless { since: now, try_at: now },
+            online: true,
+            stray: None,
+        });
+        vec![Action::Rehome]
     }
 
     pub(crate) fn scene_up(&mut self, scene: &Run) {
@@ -111,6 +147,7 @@ impl Presence {
             _ => self.sessions.put(reported).iter().map(Session::closed_by_a_newer).collect(),
         };
         if report.player != 0 {
+            self.playing.insert(session, PlayerId(report.player));
             actions.push(Action::JoinZone { gate: gate.id.clone(), session });
         }
         actions

@@ -103,6 +103,9 @@ impl Session {
 
 impl Presence {
     /// The account is good: this is its live session from now on. Doing it twice is doing it once.
+    ///
+    /// Until its gate says that the session is open it counts as lost: the client, its gate or its login may be gone before they hear
+    /// of the claim, and then nobody else would ever end it.
     pub(crate) fn claim(&mut self, claim: &SessionClaim, now_ms: i64, now: Instant) -> (SessionEpoch, Vec<Action>) {
         let (session, account) = (SessionId(claim.session), AccountId(claim.account));
         if let Some(live) = self.sessions.get(account).filter(|live| live.session == session) {
@@ -111,7 +114,7 @@ impl Presence {
         let epoch = self.sessions.next_epoch(now_ms);
         let gate = self.gate_run(&claim.gate);
         let (account_name, address) = (claim.account_name.clone(), claim.address.clone());
-        let replaced = self.sessions.put(Session { session, account, account_name, epoch, gate, address, since: now, lost: None });
+        let replaced = self.sessions.put(Session { session, account, account_name, epoch, gate, address, since: now, lost: Some(now) });
         (epoch, replaced.iter().map(Session::closed_by_a_newer).collect())
     }
 
@@ -156,6 +159,14 @@ impl Presence {
         live.address = address.into();
         live.lost = None;
         actions
+    }
+
+    /// The gate has the session, with its client.
+    pub(crate) fn session_opened(&mut self, gate: &Run, session: SessionId) {
+        if let Some(session) = self.at_gate(&gate.id, session) {
+            session.lost = None;
+            session.gate = gate.clone();
+        }
     }
 
     fn at_gate(&mut self, gate: &ProcessId, session: SessionId) -> Option<&mut Session> {

@@ -15,6 +15,8 @@ use super::{
 const SPARE: Duration = Duration::from_secs(10);
 /// A scene sends out players without a session itself; center asks it this much later.
 const STRAY_SPARE: Duration = Duration::from_secs(15);
+/// How much longer a homeless player waits whose map nobody hosts: each try asks dc.
+const ELSEWHERE_AFTER: Duration = Duration::from_secs(4);
 
 impl Presence {
     /// Ends what is over.
@@ -27,17 +29,19 @@ impl Presence {
         actions
     }
 
-    /// Homeless players whom a scene may take now. They are not due again before `again`.
+    /// Homeless players whom a scene may take now. They are not due again before `again`, and those whose map nobody hosts, as far as
+    /// is known here, not before [`ELSEWHERE_AFTER`]: dc may know better.
     pub(crate) fn homeless_due(&mut self, now: Instant, rehome_after: Duration, again: Instant) -> Vec<PlayerId> {
         let mut due = Vec::new();
         let lines = &self.lines;
         self.players.each_state(|player| match player.state {
             State::Homeless { since, try_at } if try_at <= now => {
                 let home = lines.hosts(&player.place.scene.id, &player.place.map);
-                let elsewhere = rehome_after <= now.duration_since(since) && lines.has(&player.place.map);
+                let elsewhere = rehome_after <= now.duration_since(since);
                 (home || elsewhere).then(|| {
                     due.push(player.player);
-                    State::Homeless { since, try_at: again }
+                    let try_at = if lines.has(&player.place.map) { again } else { again + ELSEWHERE_AFTER };
+                    State::Homeless { since, try_at }
                 })
             }
             _ => None,

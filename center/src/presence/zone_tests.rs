@@ -11,7 +11,10 @@ use super::{
     enter::{Arrival, Handed, Plan, Rehome},
     *,
 };
-use crate::presence::enter::unknown_player;
+use crate::presence::{
+    enter::unknown_player,
+    players::{Player, tests::player_at},
+};
 
 const ACCOUNTS: u64 = 3;
 const MAPS: [&str; 2] = ["meadow", "forest"];
@@ -192,7 +195,16 @@ impl Zone {
     fn leave(&mut self, scene: &Run, player: PlayerId) {
         if let Some(known) = self.scenes.iter_mut().find(|known| known.run == *scene && known.linked) {
             known.actors.remove(&player.0);
-            let actions = self.presence.player_left(scene, player);
+            let actions = self.presence.sent_out(scene, player);
+            self.obey(actions);
+        }
+    }
+
+    /// A player leaves a scene for a reason of the scene's own.
+    fn goes(&mut self, scene: &Run, player: PlayerId) {
+        if let Some(known) = self.scenes.iter_mut().find(|known| known.run == *scene && known.linked) {
+            known.actors.remove(&player.0);
+            let actions = self.presence.player_left(scene, player, self.now, self.now);
             self.obey(actions);
         }
     }
@@ -210,6 +222,8 @@ impl Zone {
         let report =
             SessionReport { session, account, account_name: String::new(), session_epoch: epoch.0, player: 0, address: String::new() };
         self.gates[gate].sessions.insert(session, report);
+        let run = self.gates[gate].run.clone();
+        self.presence.session_opened(&run, SessionId(session));
     }
 
     fn enter(&mut self, account: u64, role: u64, map: usize) {
@@ -296,7 +310,7 @@ impl Zone {
             if self.plans.iter().any(|plan| plan.request.account == account) {
                 continue;
             }
-            match self.presence.rehome(player, self.now_ms) {
+            match self.presence.rehome(player, None, self.now_ms) {
                 Rehome::Enter(plan) => self.plans.push(plan),
                 Rehome::Dropped(actions) => self.obey(actions),
                 Rehome::Wait => (),
@@ -314,7 +328,7 @@ impl Zone {
                 let run = self.scenes[number].run.clone();
                 let of_session = |actor: &&ActorReport| actor.session == session;
                 let left: Vec<u64> = self.scenes[number].actors.values().filter(of_session).map(|actor| actor.player).collect();
-                left.into_iter().for_each(|player| self.leave(&run, PlayerId(player)));
+                left.into_iter().for_each(|player| self.goes(&run, PlayerId(player)));
             }
         }
     }
@@ -350,7 +364,7 @@ impl Zone {
             Step::Leave { player } => {
                 let all: Vec<_> = self.presence.players.iter().map(|player| (player.place.scene.clone(), player.player)).collect();
                 if let Some((scene, player)) = all.get(player % all.len().max(1)) {
-                    self.leave(scene, *player);
+                    self.goes(scene, *player);
                 }
             }
             Step::LinkBreaks { scene } => self.scene_unlinks(scene, false),
@@ -478,6 +492,88 @@ fn a_player_who_was_re_homed_stays_there_when_the_old_scene_comes_back_with_it()
     zone.scene_links(old);
     assert!(zone.scenes[old].actors.is_empty(), "the old scene was told to give it up");
     zone.zone_is_sound();
+}
+
+#[test]
+fn a_player_whom_its_scene_lost_gets_a_scene_again_and_one_who_ended_its_session_does_not() {
+    for ends in [false, true] {
+        let mut zone = Zone::new();
+        zone.claim(1, 0);
+        zone.enter(1, 0, 0);
+        let plan = zone.plans.pop().unwrap();
+        zone.answer(&plan);
+        zone.goes(&plan.scene, plan.player);
+        if ends {
+            zone.close(&zone.gates[0].run.id.clone(), 1);
+        }
+        zone.rehome();
+        assert_eq!(zone.plans.len(), usize::from(!ends));
+        assert_eq!(zone.presence.players.get(plan.player).is_some(), !ends);
+    }
+}
+
+#[test]
+fn who_left_while_it_was_bound_anew_and_is_not_taken_is_nowhere() {
+    let mut zone = Zone::new();
+    zone.claim(1, 0);
+    zone.enter(1, 0, 0);
+    let plan = zone.plans.pop().unwrap();
+    zone.answer(&plan);
+    zone.claim(1, 1);
+    zone.enter(1, 0, 0);
+    let again = zone.plans.pop().unwrap();
+    zone.goes(&again.scene, again.player);
+    let actions = zone.presence.not_arrived(&again, false, zone.now, zone.now);
+    assert!(matches!(&actions[..], [.., Action::TellFriends { online: false, .. }]), "{actions:?}");
+    assert_eq!(zone.presence.players.online(), 0);
+}
+
+#[test]
+fn a_claim_that_no_gate_confirms_is_forgotten() {
+    let mut presence = Presence::new(Duration::from_secs(60));
+    let now = Instant::now();
+    presence.gate_up(&run("gate-1"));
+    for session in [7, 8] {
+        let gate = "gate-1".into();
+        let claim = SessionClaim { session, account: session, account_name: String::new(), gate, address: String::new() };
+        presence.claim(&claim, 1, now);
+    }
+    presence.session_opened(&run("gate-1"), SessionId(8));
+    presence.sweep(now + Duration::from_secs(80), 1);
+    let left: Vec<u64> = presence.sessions.iter().map(|live| live.session.0).collect();
+    assert_eq!(left, [8]);
+}
+
+#[test]
+fn a_player_waits_for_its_client_when_its_gate_is_gone_too() {
+    let mut zone = Zone::new();
+    zone.claim(1, 0);
+    zone.enter(1, 0, 0);
+    let plan = zone.plans.pop().unwrap();
+    zone.answer(&plan);
+    zone.scene_unlinks(0, true);
+    zone.scene_unlinks(1, true);
+    zone.take(&Step::GateDies { gate: 0 });
+    zone.everybody_links();
+    zone.rehome();
+    assert!(zone.plans.is_empty(), "the gate's next run does not know the session yet");
+    let gate = zone.gates[1].run.clone();
+    zone.presence.session_moved(SessionId(1), gate, "");
+    zone.rehome();
+    assert_eq!(zone.plans.pop().unwrap().request.gate, "gate-2");
+}
+
+#[test]
+fn a_handoff_that_is_told_late_does_not_undo_what_came_after_it() {
+    let (mut presence, now) = (Presence::new(Duration::from_secs(60)), Instant::now());
+    let known = Player { owner_epoch: 9, ..player_at(1, "scene-1", "meadow", 1) };
+    presence.players.put(known.clone());
+    presence.scene_up(&run("scene-2"));
+    let late = PlayerHanded { player: 1, scene: "scene-2/1".into(), owner_epoch: 8, session: 1, account: 1, ..PlayerHanded::default() };
+    let claim = SessionClaim { session: 1, account: 1, ..SessionClaim::default() };
+    presence.claim(&claim, 1, now);
+    assert_eq!(presence.handed(&late, &run("scene-3"), known.clone(), 1, now), Handed::Done(Vec::new()));
+    assert_eq!(presence.players.get(PlayerId(1)), Some(&known));
 }
 
 proptest! {

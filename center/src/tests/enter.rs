@@ -1,12 +1,15 @@
 //! Claims, enters, resumes, handoffs and re-homing, as neighbours see them.
 
 use proto::{
-    client::FaultCode,
+    Frame,
+    client::{Fault, FaultCode, FriendList, Whisper, WorldChat},
     ids::{PlayerId, SessionId},
     internal::{
-        CallFaultCode, Done, GateReport, PlayerHanded, SceneEnter, SceneEntered, SceneLeave, SessionClose, SessionReport, SessionResume,
+        CallFaultCode, Done, GateReport, LineReport, PlayerHanded, PlayerProfile, SceneEnter, SceneEntered, SceneLeave, SceneReport,
+        SessionClose, SessionReport, SessionResume,
     },
-    link::GROUP_JOIN,
+    link::{DELIVER, GROUP_JOIN},
+    record::PlayerRecord,
 };
 use service::ProcessKind;
 
@@ -132,6 +135,69 @@ async fn players_of_a_dead_scene_are_re_homed_when_it_is_back() {
     assert_eq!((asked.player, asked.session, asked.seq, asked.handed_epoch), (1, 1, 0, 0));
     assert_eq!(zone.gate.next_frame().await.kind, GROUP_JOIN);
     assert_eq!(zone.center.status()["homeless"], 0);
+}
+
+/// Where dc has a player.
+fn saved(player: u64, map: &str) -> PlayerProfile {
+    let record = PlayerRecord { player, account: player, map: map.into(), line: 1, level: 4, ..PlayerRecord::default() };
+    let name = format!("Player{player}");
+    PlayerProfile { player, name, account: player, record: Some(record), ..PlayerProfile::default() }
+}
+
+#[tokio::test]
+async fn a_player_whose_scene_died_comes_back_on_the_map_that_dc_has() {
+    let mut zone = Zone::start().await;
+    zone.player(1).await;
+    // Its scene recorded the handoff, and died before it told center.
+    zone.dc.profiles.lock().unwrap().insert(1, saved(1, "forest"));
+    let address = zone.scene.links.local_addr().to_string();
+    zone.scene.tasks.stop(WITHIN).await.unwrap();
+    let asked = std::slice::from_ref(&zone.center_member);
+    zone.scene = Neighbour::start("scene-1", ProcessKind::Scene, 2, &address, asked).await;
+    let forest = LineReport { map: "forest".into(), line: 1, players: 0, players_max: 100 };
+    let lines = [report().lines, vec![forest]].concat();
+    zone.scene.tell(0, &SceneReport { lines, ..report() }).await;
+    assert_eq!(zone.scene.takes_player().await.map, "forest");
+}
+
+#[tokio::test]
+async fn a_player_of_whom_only_its_gate_tells_gets_a_scene() {
+    let mut zone = Zone::start().await;
+    zone.dc.profiles.lock().unwrap().insert(1, saved(1, "meadow"));
+    let other = Neighbour::start("gate-2", ProcessKind::Gate, 1, "127.0.0.1:0", std::slice::from_ref(&zone.center_member)).await;
+    let playing = SessionReport { session: 77, account: 1, session_epoch: 1, player: 1, ..SessionReport::default() };
+    other.tell(0, &GateReport { sessions: vec![playing], more: false }).await;
+    let asked = zone.scene.takes_player().await;
+    assert_eq!((asked.player, asked.session, asked.seq, asked.gate.as_str()), (1, 77, 0, "gate-2"));
+}
+
+#[tokio::test]
+async fn what_a_client_says_before_its_scene_has_answered_is_answered() {
+    let mut zone = Zone::start().await;
+    zone.player(2).await;
+    zone.claims(1, 1).await;
+    let login = zone.login.center().await;
+    let entering = tokio::spawn(async move { login.call(&super::enter(1, 1), WITHIN).await });
+    let (asked, call) = zone.scene.asked::<SceneEnter>().await;
+    // The scene has told the client by now, but center not yet.
+    zone.gate.forward(1, 8, &WorldChat { text: "here I am".into() }).await;
+    zone.gate.forward(1, 9, &FriendList {}).await;
+    zone.gate.forward(2, 3, &Whisper { to: "Player1".into(), text: "welcome".into() }).await;
+    // They are under way before the scene answers: center takes the frames of a link in order, and answers this one at once.
+    zone.gate.forward(3, 4, &FriendList {}).await;
+    assert_eq!(zone.gate.delivered::<Fault>().await.0, 3);
+    call.answer::<SceneEnter>(Ok(SceneEntered { map: asked.map, line: 1, level: 1, owner_epoch: 1 }));
+    entering.await.unwrap().unwrap();
+    let mut heard = Vec::new();
+    while heard.len() < 4 {
+        let frame = zone.gate.next_frame().await;
+        if frame.kind == DELIVER {
+            let message = Frame::from_bytes(frame.body).unwrap();
+            heard.push((frame.id, message.seq(), message.info().unwrap().name));
+        }
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, [(1, 0, "Whispered"), (1, 8, "WorldChatted"), (1, 9, "Friends"), (2, 3, "Whispered")]);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Between clients and backends: routes, groups, deliveries, and what follows when a backend comes or goes.
 
 use proto::{
-    client::{CellMoves, Enter, Login, Rehoming, Said, Say, WorldChat, WorldChatted},
+    client::{CellMoves, Enter, Entered, FriendList, Friends, Login, Rehoming, Said, Say, WorldChat, WorldChatted},
     internal::{GateReport, SessionClose, SessionEnded, SessionLost, SessionUnbound},
     link::Publish,
 };
@@ -59,6 +59,69 @@ async fn a_backend_that_links_again_is_told_again_and_what_it_owed_is_refused() 
     client.send(10, &Login::default()).await;
     test.login.notice::<SessionOpened>(client.session).await;
     assert_eq!(test.login.forwarded(client.session).await.seq(), 10);
+}
+
+#[tokio::test]
+async fn a_request_has_one_answer_though_its_login_died() {
+    let mut test = TestZone::start().await;
+    let mut client = test.logged_in().await;
+    client.send(8, &Enter { player: 9 }).await;
+    test.login.forwarded(client.session).await;
+    test.login.link().close();
+    assert_eq!(client.fault(8).await, FaultCode::Unavailable);
+    // Center had it by then, and the scene lets the player in.
+    test.scene.link().notify(client.session, &SessionBound { player: 9, player_name: "Nine".into() }).unwrap();
+    test.scene.deliver(client.session, 8, &Entered { player: 9, ..Entered::default() });
+    let (seq, entered) = client.expect::<Entered>().await;
+    assert_eq!((seq, entered.player), (0, 9), "news, not a second answer");
+}
+
+#[tokio::test]
+async fn what_center_owed_when_it_went_away_is_refused() {
+    let mut test = TestZone::start().await;
+    let mut client = test.playing().await;
+    client.send(5, &FriendList {}).await;
+    client.send(6, &FriendList {}).await;
+    test.center.forwarded(client.session).await;
+    test.center.forwarded(client.session).await;
+    test.center.deliver(client.session, 5, &Friends::default());
+    assert_eq!(client.expect::<Friends>().await.0, 5);
+    test.center.link().close();
+    assert_eq!(client.fault(6).await, FaultCode::Unavailable);
+}
+
+#[tokio::test]
+async fn center_hears_of_a_session_as_soon_as_it_is_logged_in() {
+    let mut test = TestZone::start().await;
+    let client = test.logged_in().await;
+    let opened = test.center.notice::<SessionOpened>(client.session).await;
+    assert_eq!((opened.account, opened.player), (5, 0));
+}
+
+#[tokio::test]
+async fn a_scene_that_another_took_a_session_from_shows_it_nothing_more() {
+    let mut test = TestZone::start().await;
+    let mut other = Backend::start(&test.zone, "scene-2", ProcessKind::Scene).await;
+    let mut member = test.zone.processes[&ProcessId("scene-1".into())].clone();
+    (member.id, member.link) = (ProcessId("scene-2".into()), other.links.local_addr());
+    test.zone.processes.insert(member.id.clone(), member);
+    let gate = test.another_gate().await;
+    other.up().await;
+    let mut client = gate.client();
+    client.greet().await;
+    test.login.link().notify(client.session, &authenticated()).unwrap();
+    test.login.deliver(client.session, 0, &LoggedIn::default());
+    client.expect::<LoggedIn>().await;
+    test.bind(&mut client).await;
+    test.scene.link().group_join(3, client.session).unwrap();
+    test.scene.settled().await;
+    other.link().notify(client.session, &SessionBound { player: 9, player_name: "Nine".into() }).unwrap();
+    other.settled().await;
+    test.scene.link().group_publish(3, &said("of the old copy")).unwrap();
+    test.scene.link().tick_end(1).unwrap();
+    test.scene.settled().await;
+    other.deliver(client.session, 0, &Said { text: "of the new one".into(), ..Said::default() });
+    hears(&mut client, "of the new one").await;
 }
 
 #[tokio::test]

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::{Reply, Request, roles};
 
-/// Center may have to take another role of the account out of the world first, saved.
-const ENTER_WITHIN: Duration = Duration::from_secs(15);
+/// Center may have to take another role of the account out of the world first, saved, and gives the scene its time: it is center that
+/// says no, not this clock, or the client would be let in after it was told that it is not.
+const ENTER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Asks center to bring the role into the world. The scene answers the client; only a failure is told here.
 pub(crate) async fn enter(request: &Request, message: client::Enter) -> Result<Reply, Fault> {

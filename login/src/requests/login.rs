@@ -26,6 +26,7 @@ pub(crate) async fn login(request: &Request, message: client::Login) -> Result<R
     let account = authenticate(request, &name, password).await?;
     let roles = fetch_roles(request, &account).await?;
     let session_epoch = claim(request, &account).await?;
+    not_banned_meanwhile(request, &account).await?;
     let logged_in = client::LoggedIn { account: account.account, roles, roles_max: request.desk.zone.players.roles_max };
     let authenticated = SessionAuthenticated { account: account.account, account_name: account.name, session_epoch };
     Ok(Reply::LoggedIn { authenticated, message: Frame::encode(request.seq, &logged_in) })
@@ -106,6 +107,13 @@ async fn fetch_roles(request: &Request, account: &AccountReply) -> Result<Vec<cl
     let outcome = roles.as_ref().map(|_| "roles fetched").map_err(|fault| fault.text.as_str());
     request.step(5, &account.name, outcome, asked.elapsed());
     roles
+}
+
+/// A ban closes the sessions that center knows; one that came before the claim has not met this one.
+async fn not_banned_meanwhile(request: &Request, account: &AccountReply) -> Result<(), Fault> {
+    let find = AccountFind { name: account.name.clone(), address: request.facts.address.clone() };
+    let now = request.dc(&find).await?;
+    faults::of_bans(&now.sanctions).map_or(Ok(()), Err)
 }
 
 async fn claim(request: &Request, account: &AccountReply) -> Result<u64, Fault> {

@@ -12,7 +12,7 @@ use proto::{
     event::{Event, event::Body},
     internal::{
         AccountCreate, AccountFind, AccountReply, CallFaultCode, Done, EventsAppend, EventsStored, PlayerEnter, PlayerEntered, RoleCreate,
-        RoleDelete, RoleListCall, RoleListed, RoleReply, SessionAuthenticated, SessionClaim, SessionClaimed, SessionOpened,
+        RoleDelete, RoleListCall, RoleListed, RoleReply, SessionAuthenticated, SessionClaim, SessionClaimed, SessionEnded, SessionOpened,
     },
     link::{Call, DELIVER, LinkFrame, Notice},
     record::PlayerRecord,
@@ -102,6 +102,8 @@ pub struct Center {
     pub claims: Vec<SessionClaim>,
     pub enters: Vec<PlayerEnter>,
     pub refuses_enter: Option<CallFaultCode>,
+    /// Claims are kept here instead of being answered.
+    pub held_claims: Option<Vec<IncomingCall>>,
 }
 
 impl Center {
@@ -109,6 +111,9 @@ impl Center {
         match call.kind {
             SessionClaim::KIND => {
                 self.claims.push(call.parse().unwrap());
+                if let Some(held) = &mut self.held_claims {
+                    return held.push(call);
+                }
                 call.answer::<SessionClaim>(Ok(SessionClaimed { session_epoch: self.claims.len() as u64 }));
             }
             PlayerEnter::KIND => {
@@ -260,6 +265,11 @@ impl World {
     /// The gate opens a session that it knows more of.
     pub fn open_as(&self, session: u64, opened: &SessionOpened) {
         self.gate().notify(session, opened).unwrap();
+    }
+
+    /// The gate ends a session.
+    pub fn end(&self, session: u64) {
+        self.gate().notify(session, &SessionEnded::default()).unwrap();
     }
 
     /// A client of the gate sends a request.

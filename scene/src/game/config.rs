@@ -93,7 +93,13 @@ fn herd(facts: &MapFacts<'_>, raw: &RawHerd) -> anyhow::Result<Herd> {
 fn portal(facts: &MapFacts<'_>, raw: &RawPortal) -> anyhow::Result<Portal> {
     ensure!((1..=64).contains(&raw.name.len()), "`name` must have 1 to 64 bytes");
     let (x, y) = (raw.to_x_m.checked_mul(100), raw.to_y_m.checked_mul(100));
-    let (Some(x @ 0..), Some(y @ 0..)) = (x, y) else { bail!("`to_x_m`, `to_y_m` are out of range") };
+    let Some((width, height)) = facts.maps.get(&raw.map) else {
+        let names: Vec<&str> = facts.maps.keys().map(String::as_str).collect();
+        bail!("`map`: there is no map `{}`; there are {}", raw.map, names.join(", "));
+    };
+    let (Some(x), Some(y)) = (x, y) else { bail!("`to_x_m`, `to_y_m` are out of range") };
+    let holds = (0..*width).contains(&x) && (0..*height).contains(&y);
+    ensure!(holds, "`to_x_m`, `to_y_m`: ({}, {}) is not on `{}`", raw.to_x_m, raw.to_y_m, raw.map);
     let to = Destination { map: raw.map.clone(), position: Position { x, y } };
     Ok(Portal { name: raw.name.clone(), at: on_map(facts, raw.x_m, raw.y_m)?, to })
 }
@@ -108,13 +114,16 @@ fn on_map(facts: &MapFacts<'_>, x_m: i32, y_m: i32) -> anyhow::Result<Position> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::{Value, json};
 
     use super::*;
 
     fn parse(config: &Value) -> Result<GameConfig, String> {
         let start = Position { x: 0, y: 0 };
-        let facts = MapFacts { map: "meadow", width: 40_000, height: 40_000, tick_hz: 10, start, config };
+        let maps = BTreeMap::from([("meadow".to_owned(), (40_000, 40_000)), ("town".to_owned(), (20_000, 10_000))]);
+        let facts = MapFacts { map: "meadow", width: 40_000, height: 40_000, tick_hz: 10, start, maps: &maps, config };
         GameConfig::parse(&facts).map_err(|err| format!("{err:#}"))
     }
 
@@ -122,12 +131,19 @@ mod tests {
     fn errors_name_the_map_and_the_key() {
         let herd =
             |kind: &str, level: u32, x_m: i32| json!({"kind": kind, "count": 1, "level": level, "x_m": x_m, "y_m": 1, "within_m": 5});
+        let portal =
+            |map: &str, to_x_m: i32, to_y_m: i32| json!({"name": "p", "x_m": 1, "y_m": 1, "map": map, "to_x_m": to_x_m, "to_y_m": to_y_m});
         for (config, words) in [
             (json!({"npc": []}), ["world.maps.meadow.rules", "`npc`"]),
             (json!({"npcs": [herd("boar", 1, 1), herd("dragon", 1, 1)]}), ["meadow.rules.npcs[1]", "dragon"]),
             (json!({"npcs": [herd("boar", 0, 1)]}), ["meadow.rules.npcs[0]", "`level`"]),
             (json!({"npcs": [herd("boar", 1, i32::MAX)]}), ["meadow.rules.npcs[0]", "`x_m`"]),
-            (json!({"portals": [{"name": "p", "x_m": 1, "y_m": 1, "map": "m", "to_x_m": -1, "to_y_m": 0}]}), ["portals[0]", "`to_x_m`"]),
+            (json!({"portals": [portal("town", -1, 0)]}), ["meadow.rules.portals[0]", "`to_x_m`"]),
+            (
+                json!({"portals": [portal("town", 5, 5), portal("moon", 5, 5)]}),
+                ["meadow.rules.portals[1]", "no map `moon`; there are meadow, town"],
+            ),
+            (json!({"portals": [portal("town", 5, 100)]}), ["meadow.rules.portals[0]", "(5, 100) is not on `town`"]),
         ] {
             let error = parse(&config).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{error}");

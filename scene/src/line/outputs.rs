@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use proto::{ids::PlayerId, record::PlayerRecord};
+use proto::{
+    Frame,
+    client::{Fault, FaultCode},
+    ids::PlayerId,
+    record::PlayerRecord,
+};
 use service::{
     Link,
     events::{Events, Subject},
@@ -115,6 +120,10 @@ impl Outputs {
                     metrics::counter!("paifang_scene_moves_refused_total", "map" => self.line.facts().map.clone()).increment(1);
                 }
                 Effect::Refused(player) => drop(self.coming.remove(&player)),
+                Effect::Absent(player, seq) => {
+                    let fault = Fault::retry(FaultCode::Unavailable, "your character is not here", 1_000);
+                    self.reports.players.deliver(player.0, Frame::encode(seq, &fault));
+                }
             }
         }
         self.publisher.end_tick(tick);

@@ -167,6 +167,13 @@ impl Core {
         self.news.happened.push(Effect::Event(player, Body::FaultShown(FaultShown { code: fault.code, text: fault.text })));
     }
 
+    /// A request of a player who is not here: the shell, which may know its session, refuses it.
+    pub(super) fn absent(&mut self, player: PlayerId, seq: u32) {
+        if seq != 0 {
+            self.news.happened.push(Effect::Absent(player, seq));
+        }
+    }
+
     /// Tells a player where its character is; at most once a tick.
     pub(crate) fn correct(&mut self, player: PlayerId) {
         let tick = self.tick;

@@ -158,4 +158,6 @@ pub enum Effect {
     MoveRefused(PlayerId),
     /// [`Input::Enter`] of a player who is here.
     Refused(PlayerId),
+    /// What a client asked for with this number found its player gone; its session may still be known outside.
+    Absent(PlayerId, u32),
 }

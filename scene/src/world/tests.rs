@@ -38,8 +38,9 @@ pub(crate) fn config() -> LineConfig {
 
 pub(crate) fn open_with(rules: OpenRules, rules_config: &serde_json::Value, seed: u64) -> World {
     let config = config();
-    let facts =
-        MapFacts { map: &config.map, width: SIDE, height: SIDE, tick_hz: config.tick_hz, start: config.start, config: rules_config };
+    let maps = ["meadow", "town", "forest"].map(|map| (map.to_owned(), (SIDE, SIDE))).into();
+    let (map, tick_hz, start) = (&config.map, config.tick_hz, config.start);
+    let facts = MapFacts { map, width: SIDE, height: SIDE, tick_hz, start, maps: &maps, config: rules_config };
     World::open(config.clone(), rules(&facts).unwrap(), Rng::new(seed)).unwrap()
 }
 
@@ -51,6 +52,19 @@ pub(crate) fn enter(player: u64, at: (i32, i32)) -> Input {
 
 pub(crate) fn request<M: ClientMessage>(player: u64, seq: u32, message: &M) -> Input {
     Input::Request(Request { player: PlayerId(player), seq, kind: M::KIND, body: message.encode_to_vec().into() })
+}
+
+#[test]
+fn a_request_that_finds_its_player_gone_is_not_lost() {
+    let mut world = tag();
+    let said = Input::Say { player: PlayerId(1), seq: 5, text: "hi".into() };
+    let mut effects = Vec::new();
+    world.step(
+        &[enter(1, (10, 10)), Input::Leave(PlayerId(1)), request(1, 4, &UsePortal {}), said, request(1, 0, &UsePortal {})],
+        &mut effects,
+    );
+    let absent = |effect: &Effect| if let Effect::Absent(PlayerId(1), seq) = effect { Some(*seq) } else { None };
+    assert_eq!(effects.iter().filter_map(absent).collect::<Vec<_>>(), [4, 5]);
 }
 
 fn tag() -> World {

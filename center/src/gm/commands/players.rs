@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Effect, Prepared, required};
 use crate::{
-    center::Center,
+    center::{Center, SCENE_WITHIN},
     chat::until_text,
     gm::{GmError, arguments::Arguments, of_call},
     presence::{
@@ -97,7 +97,7 @@ pub(super) fn teleport(center: &Center, arguments: &Arguments) -> Result<Prepare
 
 pub(super) async fn do_teleport(center: &Center, player: PlayerId, scene: &Run, map: String, position: Position) -> Result<Value, GmError> {
     let call = SceneTeleport { player: player.0, map: map.clone(), position: Some(position) };
-    center.scene(scene, &call).await.map_err(|err| of_call(&err, "the player has left that scene; try again"))?;
+    center.scene(scene, &call, SCENE_WITHIN).await.map_err(|err| of_call(&err, "the player has left that scene; try again"))?;
     Ok(json!({ "player": player, "map": map, "x_cm": position.x, "y_cm": position.y }))
 }
 
