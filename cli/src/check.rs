@@ -17,16 +17,18 @@ pub(crate) struct Args {
 
 /// Exits with 1 if there is a problem.
 pub(crate) fn run(args: &Args, target: &Target, json: bool) -> ExitCode {
-    let (file, checked) = (args.file.display().to_string(), Zone::load(&args.file, &target.data));
+    let file = args.file.display().to_string();
+    let (counts, problems) = match Zone::load(&args.file, &target.data) {
+        Ok(zone) => ((zone.processes.len(), zone.world.maps.len()), scene::problems(&zone)),
+        Err(err) => ((0, 0), err.problems),
+    };
+    let ((processes, maps), is_good) = (counts, problems.is_empty());
     if json {
-        let (processes, maps) = checked.as_ref().map_or((0, 0), |zone| (zone.processes.len(), zone.world.maps.len()));
-        let problems = checked.as_ref().err().map(|err| err.problems.as_slice()).unwrap_or_default();
-        output::line(json!({ "file": file, "ok": checked.is_ok(), "processes": processes, "maps": maps, "problems": problems }));
+        output::line(json!({ "file": file, "ok": is_good, "processes": processes, "maps": maps, "problems": problems }));
+    } else if is_good {
+        output::line(format_args!("{file}: ok, {processes} processes, {maps} maps"));
     } else {
-        match &checked {
-            Ok(zone) => output::line(format_args!("{file}: ok, {} processes, {} maps", zone.processes.len(), zone.world.maps.len())),
-            Err(err) => err.problems.iter().for_each(|problem| output::line(format_args!("{file}: {problem}"))),
-        }
+        problems.iter().for_each(|problem| output::line(format_args!("{file}: {problem}")));
     }
-    if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

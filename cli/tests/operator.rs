@@ -33,7 +33,7 @@ fn check_finds_the_development_zone_good() {
 
 #[test]
 fn check_names_file_key_and_reason() {
-    let cases: [(&str, &str, &[&str]); 6] = [
+    let cases: [(&str, &str, &[&str]); 7] = [
         ("zone: dev", "zone: dev\ncolour: blue", &["zone.yaml: colour: unknown key"]),
         (
             "127.0.0.1:7210",
@@ -43,6 +43,7 @@ fn check_names_file_key_and_reason() {
         ("maps: [forest]", "maps: [moon]", &["processes.scene-2.maps: there is no map `moon`", "world.maps.forest: no scene hosts it"]),
         ("secret: { file: secret }", "secret: 0123456789abcdef", &["zone.yaml: secret: the secret itself must not stand in the zone file"]),
         ("tick_hz: 10", "tick_hz: ten", &["zone.yaml: world.tick_hz: invalid type"]),
+        ("map: forest, to_x_m", "map: moon, to_x_m", &["zone.yaml: world.maps.meadow.rules.portals[0]: `map`: there is no map `moon`"]),
         ("environment: dev ", "environment: live ", &["zone.yaml: secret: it is a sample value"]),
     ];
     for (good, bad, expected) in cases {

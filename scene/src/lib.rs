@@ -112,12 +112,12 @@ fn scene_config(process: &Process) -> anyhow::Result<SceneConfig> {
     }
 }
 
-/// Checks what the zone file says to the example game, on every map: what a scene would refuse to open.
-///
-/// # Errors
-/// With the map, the key and what is wrong.
-pub fn check(zone: &Zone) -> anyhow::Result<()> {
-    zone.world.maps.keys().try_for_each(|map| open_rules(zone, map, Position { x: 0, y: 0 }, game::open).map(drop))
+/// What the example game would refuse of the zone file, one text a map that a scene could not open: key and reason.
+pub fn problems(zone: &Zone) -> Vec<String> {
+    let opened = zone.world.maps.keys().map(|map| open_rules(zone, map, Position { x: 0, y: 0 }, game::open));
+    // The outermost context says that a map was to be opened; the key below it names the map too.
+    let told = |err: &anyhow::Error| err.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    opened.filter_map(|rules| Some(told(&rules.err()?))).collect()
 }
 
 /// Makes the rules of a map's line.

@@ -51,8 +51,9 @@ fn read(free_ports: bool, target: &Target) -> anyhow::Result<(Zone, String)> {
         None => (Path::new("deploy/zone.yaml (built in)"), DEV_ZONE.to_owned()),
     };
     let resolved = config::resolve(&text, file, free_ports)?;
-    let zone: Result<Zone, ConfigError> = Zone::parse_resolved(&resolved, file, &target.data);
-    Ok((zone?, resolved))
+    let zone = Zone::parse_resolved(&resolved, file, &target.data)?;
+    let problems = scene::problems(&zone);
+    if problems.is_empty() { Ok((zone, resolved)) } else { Err(ConfigError { file: file.to_owned(), problems }.into()) }
 }
 
 /// Processes of a `zone up` that was killed end by themselves, drained; until then they hold their folders.
