@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use client::{
-    Backoff,
+    Backoff, Connection,
     bots::{self, BotOptions, Profile, Progress, Report},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,8 +15,8 @@ use crate::{gates::Gates, output, target::Target};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How many bots.
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    count: usize,
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    count: u32,
     /// How long they act, once all are in the world: `30s`, `5m`.
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = span)]
     duration: Duration,
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
     let bar = ProgressBar::new(args.duration.as_millis().try_into().unwrap_or(u64::MAX));
     let style = ProgressStyle::with_template("{msg} {wide_bar} {elapsed}").expect("the template is good");
     bar.set_style(style);
-    let mut options = BotOptions::new(args.gates.addresses(target)?, args.count, args.duration);
+    let mut options = BotOptions::new(args.gates.addresses(target)?, args.count as usize, args.duration);
     options.profile = args.profile;
     options.connect = args.gates.options()?;
     options.logins_per_s = args.logins_per_s.max(1);
@@ -54,7 +54,13 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
     let (shown, count) = (bar.clone(), args.count);
     options.on_progress = Some(Arc::new(move |progress| show(&shown, progress, count)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let report = runtime.block_on(bots::run(options)).context("run the bots")?;
+    let report = runtime.block_on(async {
+        // A bot tries again when a gate is busy, so one that can't be reached at all is found before.
+        for gate in &options.gates {
+            Box::pin(Connection::greet(gate, &options.connect)).await.context("reach the zone")?;
+        }
+        bots::run(options).await.context("run the bots")
+    })?;
     bar.finish_and_clear();
     if json {
         output::line(serde_json::to_string(&report).context("write the report")?);
@@ -64,7 +70,7 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
     Ok(if report.is_good(args.reconnect) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(bar: &ProgressBar, progress: &Progress, count: usize) {
+fn show(bar: &ProgressBar, progress: &Progress, count: u32) {
     match progress.acting {
         None => bar.set_message(format!("{} of {count} in the world, {} failed", progress.logged_in, progress.login_failed)),
         Some(acting) => {
@@ -75,12 +81,8 @@ fn show(bar: &ProgressBar, progress: &Progress, count: usize) {
 }
 
 fn told(report: &Report) -> String {
-    let (login, latency) = (&report.login_ms, &report.latency_ms);
     let mut text = format!(
-        "{} bots ({}): {} came in, {} did not, {} connections lost\n\
-         {} moves sent, {} positions seen, {:.0} bytes a player a second\n\
-         login:   p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms\n\
-         latency: p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms (a move's scheduled time to its sight on a neighbour's client)",
+        "{} bots ({}): {} came in, {} did not, {} connections lost\n{} moves sent, {} positions seen, {:.0} bytes a player a second",
         report.count,
         report.profile.name(),
         report.logged_in,
@@ -89,14 +91,18 @@ fn told(report: &Report) -> String {
         report.moves_sent,
         report.updates_received,
         report.bytes_per_player_s,
-        login.p50,
-        login.p99,
-        login.max,
-        latency.p50,
-        latency.p99,
-        latency.p999,
-        latency.max,
     );
+    let (login, latency) = (&report.login_ms, &report.latency_ms);
+    if 0 < report.logged_in {
+        text.push_str(&format!("\nlogin:   p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", login.p50, login.p99, login.max));
+    }
+    // Who does not move, or is alone, has none.
+    if 0.0 < latency.max {
+        text.push_str(&format!(
+            "\nlatency: p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms (a move's scheduled time to its sight on a neighbour's client)",
+            latency.p50, latency.p99, latency.p999, latency.max
+        ));
+    }
     for (name, count) in report.errors.iter().filter(|(_, count)| **count != 0) {
         text.push_str(&format!("\n{name}: {count}"));
     }

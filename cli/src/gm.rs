@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
     crate::block_on(async {
         let zone = target.zone()?;
         let api = Api::of(&zone)?;
-        let registry = api.registry().await.with_context(|| format!("ask {} for its commands", api.center()))?;
+        let registry = api.registry().await.with_context(|| target.not_reached(api.center()))?;
         if words.command.is_empty() || words.command == ["help"] {
             if json {
                 output::line(shown::commands_json(&registry));
@@ -73,7 +73,11 @@ async fn carry_out(api: &Api, credentials: &Credentials, order: &Order, json: bo
         if json {
             output::line(&answer);
         }
-        bail!("run `{}`: {}", order.command, error["text"].as_str().unwrap_or("center gives no reason"));
+        let text = error["text"].as_str().unwrap_or("center gives no reason");
+        if error["code"] == "bad_argument" {
+            return Ok(usage(&format!("`{}`: {text}; `zone gm {0} --help` explains it", order.command)));
+        }
+        bail!("run `{}`: {text}", order.command);
     }
     if json {
         output::line(&answer);

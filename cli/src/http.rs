@@ -62,7 +62,12 @@ pub(crate) async fn lines(address: SocketAddr, path: &str, mut on_line: impl FnM
     if !response.status().is_success() {
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        bail!("{address} answers {status}: {}", String::from_utf8_lossy(&body).trim());
+        // `{"error": "..."}` says it to people; what is no such answer is shown as it is.
+        let told = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|body| Some(body["error"].as_str()?.to_owned()));
+        match told {
+            Some(why) => bail!("{why}"),
+            None => bail!("{address} answers {status}: {}", String::from_utf8_lossy(&body).trim()),
+        }
     }
     let mut rest = BytesMut::new();
     while let Some(part) = response.body_mut().frame().await {

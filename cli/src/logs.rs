@@ -2,15 +2,15 @@
 
 use std::{net::SocketAddr, process::ExitCode};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use service::ProcessKind;
 
 use crate::{http, output, target::Target};
 
-/// Events that one request may ask for; longer answers are put together from several.
-const PAGE: usize = 10_000;
+/// Events that one request may ask for.
+const PAGE: u32 = 10_000;
 
 /// What to do.
 #[derive(clap::Args)]
@@ -26,8 +26,8 @@ enum What {
         #[command(flatten)]
         wanted: Wanted,
         /// How many of the latest events to begin with.
-        #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
-        count: usize,
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=i64::from(PAGE)))]
+        count: u32,
         /// End after the latest events instead of waiting for new ones.
         #[arg(long)]
         no_follow: bool,
@@ -43,8 +43,8 @@ enum What {
         #[arg(long, value_name = "AGO|TIME", value_parser = moment)]
         until: Option<Timestamp>,
         /// At most this many; the latest of those that fit.
-        #[arg(long, default_value_t = 1000, value_name = "COUNT")]
-        limit: usize,
+        #[arg(long, default_value_t = 1000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE)))]
+        limit: u32,
     },
 }
 
@@ -64,6 +64,12 @@ struct Wanted {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<ExitCode> {
+    if let What::Find { since: Some(since), until: Some(until), .. } = &args.what
+        && until < since
+    {
+        eprintln!("zone logs: --until {until} is before --since {since}: nothing can be between them");
+        return Ok(ExitCode::from(2));
+    }
     let zone = target.zone()?;
     let logsvc = zone.of(ProcessKind::Logsvc).next().context("find a logsvc in the zone file")?;
     let address = http::reachable(logsvc.admin);
@@ -77,7 +83,7 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
                 find(address, &query, *limit, json).await
             }
         }
-        .with_context(|| format!("read events from {} at {address}", logsvc.id))?;
+        .with_context(|| format!("read events from {}", logsvc.id))?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -92,7 +98,7 @@ impl Wanted {
     }
 }
 
-async fn tail(address: SocketAddr, query: &[String], count: usize, no_follow: bool, json: bool) -> anyhow::Result<()> {
+async fn tail(address: SocketAddr, query: &[String], count: u32, no_follow: bool, json: bool) -> anyhow::Result<()> {
     for event in latest(address, query, count).await? {
         print(&event, json);
     }
@@ -106,7 +112,7 @@ async fn tail(address: SocketAddr, query: &[String], count: usize, no_follow: bo
     .await
 }
 
-async fn find(address: SocketAddr, query: &[String], limit: usize, json: bool) -> anyhow::Result<()> {
+async fn find(address: SocketAddr, query: &[String], limit: u32, json: bool) -> anyhow::Result<()> {
     let events = latest(address, query, limit).await?;
     if json {
         output::line(Value::Array(events));
@@ -115,19 +121,19 @@ async fn find(address: SocketAddr, query: &[String], limit: usize, json: bool) -
     for event in &events {
         print(event, false);
     }
-    if events.len() == limit {
+    if events.is_empty() {
+        eprintln!("no event fits");
+    }
+    if events.len() == limit as usize {
         eprintln!("{limit} events shown; there may be earlier ones: raise --limit or narrow --since");
     }
     Ok(())
 }
 
 /// The latest events that fit, the oldest of them first.
-async fn latest(address: SocketAddr, query: &[String], limit: usize) -> anyhow::Result<Vec<Value>> {
+async fn latest(address: SocketAddr, query: &[String], limit: u32) -> anyhow::Result<Vec<Value>> {
     if limit == 0 {
         return Ok(Vec::new());
-    }
-    if PAGE < limit {
-        bail!("at most {PAGE} events are shown at once: lower the number, or narrow the time");
     }
     let path = format!("/events?order=newest&limit={limit}&{}", query.join("&"));
     let mut events = Vec::new();
@@ -156,11 +162,18 @@ fn told(event: &Value) -> String {
         return format!("... {missed} events were missed: this reader was too slow");
     }
     let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-    let mut line = format!("{:<24} {:<10} {:<18}", text("time"), text("process"), text("kind"));
+    // Always with three digits: moments stand below each other.
+    let time = event["time_ms"].as_i64().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let time = time.map_or_else(|| text("time"), |time| time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string());
+    let mut line = format!("{time:<24} {:<10} {:<18}", text("process"), text("kind"));
     if let Some(name) = event["player_name"].as_str().filter(|name| !name.is_empty()) {
         line.push_str(&format!(" {name}"));
     } else if let Some(account) = event["account"].as_u64().filter(|account| *account != 0) {
         line.push_str(&format!(" account {account}"));
+    }
+    // The steps of a login, and what is not yet somebody's, belong together by their session.
+    if let Some(session) = event["session"].as_u64().filter(|session| *session != 0) {
+        line.push_str(&format!(" session {session}"));
     }
     if let Some(map) = event["map"].as_str().filter(|map| !map.is_empty()) {
         line.push_str(&format!(" on {map}/{}", event["line"]));
@@ -216,10 +229,11 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_that_cannot_steer_a_terminal() {
-        let event = json!({"time": "2026-03-01T12:00:00Z", "process": "scene-1", "kind": "chat", "player_name": "Alia", "map": "meadow",
+        let event = json!({"time": "2026-03-01T12:00:00.5Z", "time_ms": 1_772_366_400_500i64, "session": 7, "process": "scene-1", "kind": "chat", "player_name": "Alia", "map": "meadow",
             "line": 1, "channel": "say", "text": "a\u{1b}[31m\nb", "to": ""});
         let line = told(&event);
-        assert!(line.contains("Alia on meadow/1") && line.contains("channel=\"say\""), "{line}");
+        assert!(line.starts_with("2026-03-01T12:00:00.500Z scene-1"), "{line}");
+        assert!(line.contains("Alia session 7 on meadow/1") && line.contains("channel=\"say\""), "{line}");
         assert!(!line.contains('\u{1b}') && !line.contains('\n'), "{line:?}");
         assert!(!line.contains("to="), "fields at their default are left out: {line}");
     }

@@ -67,13 +67,38 @@ fn main() -> ExitCode {
         Command::Bots(args) => bots::run(&args, &target, json),
     };
     done.unwrap_or_else(|err| {
-        eprintln!("zone: failed to {err:#}");
+        eprintln!("zone: failed to {}", in_one_line(&err));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes, each said once: some errors tell their cause themselves.
+fn in_one_line(err: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in err.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 /// Runs a command's future to its end.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     use anyhow::Context;
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let refused = Err::<(), _>(std::io::Error::other("connect to 127.0.0.1:1: refused"));
+        let err = refused.context("reach the zone: connect to 127.0.0.1:1: refused").context("run the bots").unwrap_err();
+        assert_eq!(super::in_one_line(&err), "run the bots: reach the zone: connect to 127.0.0.1:1: refused");
+    }
 }

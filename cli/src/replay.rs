@@ -33,6 +33,10 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
     let files = flow::files(&args.paths).context("list the flows")?;
     anyhow::ensure!(!files.is_empty(), "find flows: no *.yaml in {}", paths(&args.paths));
     let flows: Vec<Flow> = files.iter().map(|file| flow::load(file)).collect::<Result<_, _>>().context("read a flow")?;
+    if let Some(folder) = args.junit.as_deref().and_then(std::path::Path::parent).filter(|folder| !folder.as_os_str().is_empty()) {
+        // Not after minutes of flows.
+        anyhow::ensure!(folder.is_dir(), "write the JUnit file: there is no folder {}", folder.display());
+    }
     let mut options = RunOptions::new(flows, args.gates.addresses(target)?);
     options.connect = args.gates.options()?;
     options.parallel = args.parallel.into();

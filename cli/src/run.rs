@@ -24,7 +24,11 @@ pub(crate) struct Args {
 /// Runs the process to its end.
 pub(crate) fn run(args: &Args, target: &Target) -> ExitCode {
     let Some(zone) = target.zone.clone() else {
-        crate::Cli::command().error(ErrorKind::MissingRequiredArgument, "`zone run` needs the zone file: --zone FILE").exit();
+        let mut command = crate::Cli::command();
+        // Built, its parts know the whole of their names.
+        command.build();
+        let run = command.find_subcommand_mut("run").expect("this is `zone run`");
+        run.error(ErrorKind::MissingRequiredArgument, "which zone is missing: --zone FILE (`zone up` writes DATA/zone.yaml)").exit();
     };
     // Only its kind is wanted here: all problems of the file, and an id that is not in it, are the process' own to tell.
     let kind = Zone::load(&zone, &target.data).ok().and_then(|zone| Some(zone.processes.get(&ProcessId(args.id.clone()))?.kind()));

@@ -2,13 +2,16 @@
 
 use std::io::IsTerminal;
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 
-/// An empty table with these columns.
+/// An empty table with these columns; on a terminal it keeps to its width.
 pub(crate) fn table(columns: &[&str]) -> Table {
     let mut table = Table::new();
-    let style = if std::io::stdout().is_terminal() { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING };
-    table.load_style(style);
+    if std::io::stdout().is_terminal() {
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    } else {
+        table.load_style(presets::NOTHING);
+    }
     table.set_header(columns.to_vec());
     table
 }

@@ -34,6 +34,16 @@ impl Target {
         Zone::load_resolved(&file, &self.data).context("read the zone file")
     }
 
+    /// What to tell who does not reach a process of the zone.
+    pub(crate) fn not_reached(&self, process: &service::ProcessId) -> String {
+        let option = match &self.zone {
+            Some(file) => format!(" --zone {}", file.display()),
+            None if self.data == Path::new("./data") => String::new(),
+            None => format!(" --data {}", self.data.display()),
+        };
+        format!("reach {process} (`zone status{option}` tells what is running)")
+    }
+
     /// What to tell who looks for a zone that does not run.
     pub(crate) fn none_is_running(&self) -> String {
         match &self.zone {

@@ -66,7 +66,17 @@ fn check_names_file_key_and_reason() {
 fn wrong_usage_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("zone.yaml"), DEV_ZONE).unwrap();
-    for args in [&["fly"][..], &[], &["check"], &["up", "--colour"], &["run", "gate-1"], &["run", "gate-9", "--zone", "zone.yaml"]] {
+    for args in [
+        &["fly"][..],
+        &[],
+        &["check"],
+        &["up", "--colour"],
+        &["run", "gate-1"],
+        &["run", "gate-9", "--zone", "zone.yaml"],
+        &["bots", "--count", "0"],
+        &["logs", "find", "--limit", "99999"],
+        &["logs", "find", "--since", "1m", "--until", "2m"],
+    ] {
         let output = zone(folder.path(), args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
         assert!(!stderr(&output).is_empty() && stdout(&output).is_empty(), "{args:?}");
@@ -95,4 +105,21 @@ fn a_process_says_in_one_line_why_it_can_not_start() {
     assert_eq!(output.status.code(), Some(1));
     let expected = "gate-1: failed to read the zone file: zone.yaml: world.tick_hz: 0 is out of range: it must be 1 to 60\n";
     assert_eq!(stderr(&output), expected);
+}
+
+#[test]
+fn bots_do_not_wait_for_a_gate_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = zone(folder.path(), &["bots", "--count", "2", "--for", "1s", "--against", "127.0.0.1:1"]);
+    let expected = "zone: failed to reach the zone: connect to tcp://127.0.0.1:1: Connection refused (os error 111)\n";
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), expected));
+}
+
+#[test]
+fn a_variable_with_a_mistake_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zone"));
+    let output = command.current_dir(folder.path()).args(["up", "--free-ports"]).env("ZONE__WORLD__TICK_HZ", "fast").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("world.tick_hz (set by ZONE__WORLD__TICK_HZ): invalid type"), "{}", stderr(&output));
 }

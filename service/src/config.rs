@@ -354,6 +354,14 @@ impl Zone {
         raw::load(file, data, raw::environment())
     }
 
+    /// As [`Zone::load`], of a text. `file` is named in errors.
+    ///
+    /// # Errors
+    /// As [`Zone::load`].
+    pub fn parse(text: &str, file: &Path, data: &Path) -> Result<Zone, ConfigError> {
+        raw::parse(text, file, data, raw::environment())
+    }
+
     /// As [`Zone::load`], but without the environment's variables: for a file that [`resolve`] wrote.
     ///
     /// # Errors

@@ -20,7 +20,13 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    bind().map_err(|err| io::Error::new(err.kind(), format!("listen on {address}: {err}")))
+    let how = |kind| match kind {
+        io::ErrorKind::AddrInUse => "; end the program that has it, or give another port in the zone file",
+        io::ErrorKind::AddrNotAvailable => "; give an address of this machine in the zone file",
+        io::ErrorKind::PermissionDenied => "; give a port from 1024 up in the zone file",
+        _ => "",
+    };
+    bind().map_err(|err| io::Error::new(err.kind(), format!("listen on {address}: {err}{}", how(err.kind()))))
 }
 
 /// Connects, without Nagle's delay.
@@ -35,4 +41,17 @@ pub async fn connect(address: SocketAddr, within: Duration) -> io::Result<TcpStr
     let stream = connected.map_err(|err| io::Error::new(err.kind(), format!("connect to {address}: {err}")))?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_address_is_named_with_what_to_do() {
+        let first = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let taken = first.local_addr().unwrap();
+        let err = listen(taken).unwrap_err().to_string();
+        assert!(err.starts_with(&format!("listen on {taken}: ")) && err.ends_with("or give another port in the zone file"), "{err}");
+    }
 }

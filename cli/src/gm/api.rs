@@ -34,7 +34,9 @@ impl Credentials {
         let name = user.unwrap_or(FIRST_ACCOUNT).to_owned();
         if let Some(file) = password_file {
             let text = service::fs::read_text(Path::new(file))?;
-            return Ok(Self { name, password: text.trim_end().to_owned() });
+            // The password alone, or as center keeps it.
+            let password = of_account(&text, &name).unwrap_or_else(|| text.trim_end().to_owned());
+            return Ok(Self { name, password });
         }
         if let Ok(password) = std::env::var(PASSWORD_VARIABLE) {
             return Ok(Self { name, password });
@@ -43,11 +45,16 @@ impl Credentials {
         let file = target.data.join(&center.id.0).join("gm.password");
         let help = || format!("find a GM's password: give --password-file FILE, set {PASSWORD_VARIABLE}, or give --data DIR of the zone");
         let text = service::fs::read_text(&file).with_context(help)?;
-        // The file has a line an account: `admin PASSWORD`.
-        let password = text.lines().filter_map(|line| line.split_once(' ')).find(|(account, _)| *account == name);
-        let (_, password) = password.with_context(|| format!("find the password of {name} in {}", file.display()))?;
-        Ok(Self { name, password: password.trim().to_owned() })
+        let password = of_account(&text, &name);
+        let password = password.with_context(|| format!("find the password of {name} in {}: give --password-file FILE", file.display()))?;
+        Ok(Self { name, password })
     }
+}
+
+/// The password of an account in a text that has a line an account: `admin PASSWORD`.
+fn of_account(text: &str, name: &str) -> Option<String> {
+    let (_, password) = text.lines().filter_map(|line| line.split_once(' ')).find(|(account, _)| *account == name)?;
+    Some(password.trim().to_owned())
 }
 
 impl Api {
@@ -57,9 +64,9 @@ impl Api {
         Ok(Self { center: center.id.clone(), address: http::reachable(center.admin) })
     }
 
-    /// Where it is, for messages.
-    pub(crate) fn center(&self) -> String {
-        format!("{} at {}", self.center, self.address)
+    /// Whose it is, for messages.
+    pub(crate) fn center(&self) -> &ProcessId {
+        &self.center
     }
 
     /// What commands there are.
@@ -116,5 +123,15 @@ impl Access {
 impl client::flow::GmAccess for Access {
     fn run<'a>(&'a self, command: &'a str, arguments: Value, reason: &'a str) -> client::flow::GmAnswer<'a> {
         Box::pin(async move { self.run(command, arguments, reason).await.map_err(|err| format!("{err:#}")) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_password_is_found_by_its_account() {
+        assert_eq!(super::of_account("admin s3cret\n", "admin").as_deref(), Some("s3cret"));
+        assert_eq!(super::of_account("admin s3cret\n", "bob"), None);
+        assert_eq!(super::of_account("correct-horse\n", "admin"), None);
     }
 }

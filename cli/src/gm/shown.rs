@@ -70,6 +70,7 @@ fn put_value(text: &mut String, indent: usize, value: &Value) {
 
 fn put_field(text: &mut String, indent: usize, name: &str, field: &Value) {
     match field {
+        Value::Null => put(text, indent, &format!("{name}: none")),
         Value::Array(list) if list.is_empty() => put(text, indent, &format!("{name}: none")),
         Value::Array(list) if list.iter().any(Value::is_object) => {
             put(text, indent, &format!("{name}:"));

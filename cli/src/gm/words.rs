@@ -35,6 +35,17 @@ pub(super) struct Argument {
     pub(super) help: String,
 }
 
+impl Argument {
+    /// As it stands in a usage line: `NAME`, `add|lift|list`, `--for DURATION`.
+    fn word(&self) -> String {
+        match self.choices.as_slice() {
+            _ if !self.positional => format!("--{} {}", self.name, self.kind.to_uppercase()),
+            [] => self.name.to_uppercase(),
+            choices => choices.join("|"),
+        }
+    }
+}
+
 /// What center is asked to do.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Order {
@@ -79,6 +90,11 @@ pub(super) fn split(words: &[String]) -> Result<Words, String> {
                     "data" => sorted.data = value,
                     _ => sorted.zone = value,
                 }
+            }
+            // What follows belongs to the command as it stands.
+            Some("") => {
+                sorted.command.push(word.clone());
+                sorted.command.extend(words.by_ref().cloned());
             }
             _ if word == "-h" => sorted.help = true,
             _ => sorted.command.push(word.clone()),
@@ -125,11 +141,7 @@ impl Command {
     pub(super) fn usage(&self) -> String {
         let mut usage = self.name.clone();
         for argument in &self.arguments {
-            let value = match argument.choices.as_slice() {
-                [] => argument.name.to_uppercase(),
-                choices => choices.join("|"),
-            };
-            let word = if argument.positional { value } else { format!("--{} {}", argument.name, argument.kind.to_uppercase()) };
+            let word = argument.word();
             usage.push_str(&if argument.required { format!(" {word}") } else { format!(" [{word}]") });
         }
         usage
@@ -139,37 +151,53 @@ impl Command {
         let mut found = Map::new();
         let mut positional = self.arguments.iter().filter(|argument| argument.positional).peekable();
         let mut words = words.iter();
+        let mut options = true;
         while let Some(word) = words.next() {
-            if let (Some(name), inline) = option(word) {
+            if options && word == "--" {
+                options = false;
+                continue;
+            }
+            if let (true, (Some(name), inline)) = (options, option(word)) {
                 let known = self.arguments.iter().find(|argument| !argument.positional && argument.name == name);
-                let argument = known.ok_or_else(|| format!("`{}` has no option --{name}: {}", self.name, self.usage()))?;
+                let argument = known.ok_or_else(|| format!("`{}` has no option --{name}; usage: zone gm {}", self.name, self.usage()))?;
                 let value = inline.map(str::to_owned).or_else(|| words.next().cloned());
-                let value = value.ok_or_else(|| format!("--{name} needs a value: {}", self.usage()))?;
+                let value = value.ok_or_else(|| format!("--{name} needs a value; usage: zone gm {}", self.usage()))?;
                 found.insert(argument.name.clone(), value.into());
                 continue;
             }
-            let Some(argument) = positional.next() else { return Err(format!("`{word}` is one word too many: {}", self.usage())) };
+            let Some(argument) = positional.next() else {
+                return Err(format!("`{word}` is one word too many; usage: zone gm {}", self.usage()));
+            };
             let value = if argument.kind == "text" && positional.peek().is_none() {
-                // A text goes to the end of the line, quoted or not.
-                let rest = words.by_ref().map(String::as_str);
-                std::iter::once(word.as_str()).chain(rest).collect::<Vec<_>>().join(" ")
+                // A text goes to the end of the line, quoted or not. A mistyped option must not be said to everybody.
+                let mut text = vec![word.as_str()];
+                for word in words.by_ref() {
+                    match option(word) {
+                        (Some(""), None) if options => options = false,
+                        (Some(name), _) if options => {
+                            return Err(format!("`{}` has no option --{name}; in a text, write `--` before it", self.name));
+                        }
+                        _ => text.push(word),
+                    }
+                }
+                text.join(" ")
             } else {
                 word.clone()
             };
             found.insert(argument.name.clone(), value.into());
         }
         match self.arguments.iter().find(|argument| argument.required && !found.contains_key(&argument.name)) {
-            Some(missing) => Err(format!("{} is missing ({}): {}", missing.name, missing.help, self.usage())),
+            Some(missing) => Err(format!("{} is missing ({}); usage: zone gm {}", missing.word(), missing.help, self.usage())),
             None => Ok(found),
         }
     }
 }
 
-/// The name of `--name` or `--name=value`, and that value.
+/// The name of `--name` or `--name=value`, and that value. A quoted text is no option, whatever it begins with.
 fn option(word: &str) -> (Option<&str>, Option<&str>) {
     match word.strip_prefix("--").map(|option| option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)))) {
-        Some((name, value)) => (Some(name), value),
-        None => (None, None),
+        Some((name, value)) if !name.contains(' ') => (Some(name), value),
+        _ => (None, None),
     }
 }
 
@@ -203,12 +231,16 @@ mod tests {
         assert_eq!(order("mute --for=10m Alia").unwrap().arguments, mute.arguments);
         assert_eq!(order("player info Alia").unwrap().command, "player info");
         assert_eq!(order("announce the market opens now").unwrap().arguments["text"], "the market opens now");
+        assert_eq!(order("announce use -- --dry-run first").unwrap().arguments["text"], "use --dry-run first");
+        assert_eq!(order("announce -- --dry-run first").unwrap().arguments["text"], "--dry-run first");
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         for (line, named) in [
-            ("mute Alia", "for is missing"),
+            ("mute Alia", "--for DURATION is missing"),
+            ("player info", "NAME is missing (its help); usage: zone gm player info NAME"),
+            ("announce the market opens --dryrun", "no option --dryrun"),
             ("mute Alia Bob --for 10m", "`Bob`"),
             ("mute Alia --until 10m", "--until"),
             ("mute Alia --for", "--for needs a value"),

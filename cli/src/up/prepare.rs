@@ -51,7 +51,9 @@ fn read(free_ports: bool, target: &Target) -> anyhow::Result<(Zone, String)> {
         None => (Path::new("deploy/zone.yaml (built in)"), DEV_ZONE.to_owned()),
     };
     let resolved = config::resolve(&text, file, free_ports)?;
-    let zone = Zone::parse_resolved(&resolved, file, &target.data)?;
+    // The text before names the variables that set what is wrong.
+    let named = |err: ConfigError| Zone::parse(&text, file, &target.data).err().unwrap_or(err);
+    let zone = Zone::parse_resolved(&resolved, file, &target.data).map_err(named)?;
     let problems = scene::problems(&zone);
     if problems.is_empty() { Ok((zone, resolved)) } else { Err(ConfigError { file: file.to_owned(), problems }.into()) }
 }

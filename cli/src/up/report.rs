@@ -53,6 +53,7 @@ impl Report {
         self.had_password = password_file(prepared).is_file();
         let count = prepared.zone.processes.len();
         let event = json!({ "event": "starting", "zone_file": prepared.file, "data": prepared.data, "processes": count });
+        self.progress.set_message("starting");
         self.tell(&event, &format!("starting zone `{}`: {count} processes, state in {}", prepared.zone.name, prepared.data.display()));
     }
 
@@ -93,16 +94,18 @@ impl Report {
         }
     }
 
+    /// The zone is ready, but for those that stay down and those that wait for them.
     pub(super) fn ready<'a>(&mut self, prepared: &Prepared, children: impl Iterator<Item = &'a Child>) {
         self.told_ready = true;
         self.progress.finish_and_clear();
         let took = self.since.elapsed();
         let children: Vec<&Child> = children.collect();
         let password = password_file(prepared);
+        let whole = children.iter().all(|child| child.state == State::Ready);
         if self.json {
             let processes: Vec<Value> = children.iter().map(|child| described(child)).collect();
             let event = json!({
-                "event": "ready", "zone_file": prepared.file, "data": prepared.data, "took_ms": took.as_millis() as u64,
+                "event": if whole { "ready" } else { "not_whole" }, "zone_file": prepared.file, "data": prepared.data, "took_ms": took.as_millis() as u64,
                 "processes": processes, "gm_password_file": password,
             });
             return self.tell(&event, "");
@@ -111,12 +114,19 @@ impl Report {
         for child in children {
             let addresses: Vec<String> = child.config.addresses().iter().map(|(name, address)| format!("{name} {address}")).collect();
             let pid = child.pid().map(|pid| pid.to_string()).unwrap_or_default();
-            table.add_row([child.config.id.0.clone(), child.config.kind().to_string(), pid, addresses.join("  "), "ready".into()]);
+            let state = match &child.state {
+                State::Ready => "ready".to_owned(),
+                State::Down => "down".to_owned(),
+                State::Waiting(whom) => format!("waits for {}", whom.join(", ")),
+                State::Starting => "starting".to_owned(),
+            };
+            table.add_row([child.config.id.0.clone(), child.config.kind().to_string(), pid, addresses.join("  "), state]);
         }
         let data = prepared.data.display();
         let mut text = format!(
-            "{}\nready in {:.1} s; logs are in {data}/<process>/<process>.log; stop with Ctrl-C",
+            "{}\n{} in {:.1} s; logs are in {data}/<process>/<process>.log; stop with Ctrl-C",
             table.trim_fmt(),
+            if whole { "ready" } else { "what can be is ready" },
             took.as_secs_f64()
         );
         text += &self.about_password(&password);
@@ -163,10 +173,10 @@ impl Report {
         self.tell(&json!({ "event": "stopping_process", "id": child.config.id }), &format!("stopping {}", child.config.id));
     }
 
-    pub(super) fn process_stopped(&self, child: &Child, status: ExitStatus) {
+    pub(super) fn process_stopped(&self, child: &Child, status: ExitStatus, in_order: bool) {
         let id = &child.config.id;
         let event = json!({ "event": "process_stopped", "id": id, "status": status.to_string() });
-        if status.success() {
+        if in_order {
             self.tell_script(&event);
         } else {
             self.tell(&event, &format!("{id} did not stop in order: {status}; see its log"));

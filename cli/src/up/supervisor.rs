@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::process::ExitStatusExt,
     process::{ExitCode, ExitStatus},
     time::Duration,
 };
@@ -31,12 +32,14 @@ const NEWS_MAX: usize = 64;
 
 /// Starts the zone and runs it until a signal, or the end of center, stops it.
 pub(super) async fn run(prepared: Prepared, report: Report) -> anyhow::Result<ExitCode> {
+    // Before there is anything to stop: a signal between must not end this program without its children.
+    let shutdown = service::signal::shutdown();
     let (sender, news) = mpsc::channel(NEWS_MAX);
     let starter = Starter::new(&prepared, sender)?;
     let children = prepared.zone.processes.values().map(|config| (config.id.clone(), Child::new(config.clone()))).collect();
-    let mut supervisor = Supervisor { prepared, starter, news, children, report, all_ready: false };
+    let mut supervisor = Supervisor { prepared, starter, news, children, report, settled: false };
     supervisor.start_all();
-    let why = supervisor.supervise().await;
+    let why = supervisor.supervise(shutdown).await;
     Ok(supervisor.stop_all(&why).await)
 }
 
@@ -46,8 +49,8 @@ struct Supervisor {
     news: mpsc::Receiver<News>,
     children: BTreeMap<ProcessId, Child>,
     report: Report,
-    /// Whether the zone has been ready as a whole.
-    all_ready: bool,
+    /// Whether the zone has been told of: it was ready as a whole, or as far as it can be without those that stay down.
+    settled: bool,
 }
 
 impl Supervisor {
@@ -61,8 +64,8 @@ impl Supervisor {
     }
 
     /// Ends, with the reason, when the zone is to stop.
-    async fn supervise(&mut self) -> String {
-        let mut signal = std::pin::pin!(service::signal::shutdown());
+    async fn supervise(&mut self, shutdown: impl Future<Output = ()>) -> String {
+        let mut signal = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut signal => return "asked to".into(),
@@ -91,13 +94,28 @@ impl Supervisor {
         let Some(child) = self.children.get_mut(id).filter(|child| child.pid() == Some(pid)) else { return };
         let before = std::mem::replace(&mut child.state, state);
         self.report.state(child, &before);
-        if self.all_ready {
+        self.tell_when_settled();
+    }
+
+    /// Before the zone is ready: tells for whom it waits; and what there is, as soon as no more is to come.
+    fn tell_when_settled(&mut self) {
+        if self.settled {
             return;
         }
         self.report.progress(self.children.values());
-        if self.children.values().all(|child| child.state == State::Ready) {
-            self.all_ready = true;
+        if self.children.values().all(|child| self.is_settled(child)) {
+            self.settled = true;
             self.report.ready(&self.prepared, self.children.values());
+        }
+    }
+
+    /// Whether a process serves, stays down, or waits for nobody but such as stay down.
+    fn is_settled(&self, child: &Child) -> bool {
+        let down = |id: &String| self.children.get(&ProcessId(id.clone())).is_some_and(|child| child.state == State::Down);
+        match &child.state {
+            State::Ready | State::Down => true,
+            State::Waiting(whom) => !whom.is_empty() && whom.iter().all(down),
+            State::Starting => false,
         }
     }
 
@@ -112,6 +130,7 @@ impl Supervisor {
         if !child.restarts.allow(std::time::Instant::now()) {
             let why = format!("it died {} times within {} s", super::restarts::RESTARTS_MAX + 1, super::restarts::PERIOD.as_secs());
             self.report.gave_up(child, &why, &self.prepared);
+            self.tell_when_settled();
         } else if let Err(err) = child.start(&self.starter) {
             self.report.gave_up(child, &format!("failed to {err:#}"), &self.prepared);
         } else {
@@ -160,8 +179,11 @@ impl Supervisor {
 
     fn on_stopped(&mut self, id: &ProcessId, pid: u32, status: ExitStatus) -> bool {
         let Some(child) = self.children.get_mut(id).filter(|child| child.pid() == Some(pid)) else { return true };
+        // One that had just begun has no handler for the signal yet, and nothing to save.
+        let begun = child.state == State::Starting && status.signal() == Some(Signal::SIGTERM as i32);
         child.ended();
-        self.report.process_stopped(child, status);
-        status.success()
+        let in_order = status.success() || begun;
+        self.report.process_stopped(child, status, in_order);
+        in_order
     }
 }

@@ -206,17 +206,23 @@ impl Default for RawLogsvc {
 #[derive(Default)]
 pub(super) struct Problems {
     list: Vec<String>,
-    /// Keys that a variable set, with its name: whoever looks for the mistake in the file would not find it.
+    /// Keys that a variable set or, where the file has no such section, sections that it made, with its name: whoever looks for the mistake in the file would not find it.
     overridden: BTreeMap<String, String>,
 }
 
 impl Problems {
     /// Adds a problem of a key. `why` says the reason and what to do.
     pub(super) fn add(&mut self, key: &str, why: impl std::fmt::Display) {
-        match self.overridden.get(key) {
+        match self.set_by(key) {
             Some(variable) => self.list.push(format!("{key} (set by {variable}): {why}")),
             None => self.list.push(format!("{key}: {why}")),
         }
+    }
+
+    /// The variable that set a key, or made the section that it is in or is.
+    fn set_by(&self, key: &str) -> Option<&String> {
+        let within = |made: &str| key == made || key.strip_prefix(made).is_some_and(|rest| rest.starts_with('.'));
+        self.overridden.iter().find(|(made, _)| within(made)).map(|(_, variable)| variable)
     }
 
     /// Reads one section; a problem and `None` if it is not as it should be.
@@ -253,7 +259,7 @@ impl Sections {
     /// Reads the text and lays the variables over it.
     pub(super) fn read(text: &str, file: &Path, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let refuse = |problem: String| ConfigError { file: file.into(), problems: vec![problem] };
-        let value: Value = serde_yaml::from_str(text).map_err(|err| refuse(format!("is no YAML: {err}")))?;
+        let value: Value = serde_yaml::from_str(text).map_err(|err| refuse(format!("is no YAML: {}", brief(&err))))?;
         let Value::Object(mut top) = value else { return Err(refuse("is no mapping of keys: begin with `zone: NAME`".into())) };
         let mut problems = Problems::default();
         for (variable, value) in variables.filter(|(variable, _)| variable.starts_with(PREFIX)) {
@@ -282,19 +288,35 @@ impl Sections {
     }
 }
 
-/// Sets the key that a variable names: keys are told apart without case, and `-` in them is written `_`. Returns the key.
+/// What is wrong with a text, and where, on one line; the parser adds a picture of the place and advice for programmers.
+fn brief(err: &serde_yaml::Error) -> String {
+    let told = err.to_string();
+    let line = told.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let known = [", set DuplicateKeyPolicy in Options if acceptable", " rejected by the configured policy"];
+    known.iter().fold(line.to_owned(), |line, advice| line.replace(advice, ""))
+}
+
+/// Sets the key that a variable names: keys are told apart without case, and `-` in them is written `_`. Returns the key, or the
+/// outermost section that was not there.
 fn override_key(top: &mut Map<String, Value>, path: &str, text: &str) -> Result<String, String> {
-    let value: Value = serde_yaml::from_str(text).map_err(|err| format!("its value is no YAML: {err}"))?;
+    let value: Value = serde_yaml::from_str(text).map_err(|err| format!("its value is no YAML: {}", brief(&err)))?;
     let mut at = top;
     let mut keys = Vec::new();
+    let mut made = None;
     let mut parts = path.split("__").peekable();
     while let Some(part) = parts.next() {
         if part.is_empty() {
             return Err("names no key: write ZONE__SECTION__KEY".into());
         }
         let same = |key: &&String| key.to_ascii_lowercase().replace('-', "_") == part.to_ascii_lowercase().replace('-', "_");
-        let key = at.keys().find(same).cloned().unwrap_or_else(|| part.to_ascii_lowercase());
+        let there = at.keys().find(same).cloned();
+        let is_new = there.is_none();
+        let key = there.unwrap_or_else(|| part.to_ascii_lowercase());
         keys.push(key.clone());
+        if is_new && made.is_none() {
+            made = Some(keys.join("."));
+        }
         if parts.peek().is_none() {
             at.insert(key, value);
             break;
@@ -303,7 +325,7 @@ fn override_key(top: &mut Map<String, Value>, path: &str, text: &str) -> Result<
         let Value::Object(inner) = inner else { return Err(format!("`{}` has no keys below it", keys.join("."))) };
         at = inner;
     }
-    Ok(keys.join("."))
+    Ok(made.unwrap_or_else(|| keys.join(".")))
 }
 
 /// Reads and checks a zone file, with the environment laid over it.
@@ -313,7 +335,9 @@ pub(super) fn load(file: &Path, data: &Path, variables: impl Iterator<Item = (St
 
 /// The text of a zone file.
 pub(super) fn read_text(file: &Path) -> Result<String, ConfigError> {
-    crate::fs::read_text(file).map_err(|err| ConfigError { file: file.into(), problems: vec![format!("can't be read: {err}")] })
+    // The error names the file itself, and so does what is told of it.
+    let bare = |err: &std::io::Error| err.to_string().replacen(&format!("read {}: ", file.display()), "", 1);
+    crate::fs::read_text(file).map_err(|err| ConfigError { file: file.into(), problems: vec![format!("can't be read: {}", bare(&err))] })
 }
 
 /// Checks the text of a zone file.

@@ -75,6 +75,9 @@ fn a_missing_or_second_single_process_is_named() {
 fn what_is_no_mapping_is_refused() {
     assert!(problems("[1, 2]")[0].contains("no mapping"));
     assert!(problems("a: {")[0].contains("no YAML"));
+    assert_eq!(problems("zone: a\nzone: b"), ["is no YAML: line 2 column 1: duplicate mapping key: zone"]);
+    let err = Zone::load(Path::new("no/zone.yaml"), Path::new(".")).unwrap_err().to_string();
+    assert!(err.starts_with("no/zone.yaml: can't be read: No such file"), "{err}");
 }
 
 #[test]
@@ -91,6 +94,9 @@ fn variables_lie_over_the_file() {
     let wrong = problems_with(DEV_ZONE, &[("ZONE__WORLD__TICK_HZ", "0")]);
     assert_eq!(wrong, ["world.tick_hz (set by ZONE__WORLD__TICK_HZ): 0 is out of range: it must be 1 to 60"]);
     assert!(problems_with(DEV_ZONE, &[("ZONE__ZONE__X", "1")])[0].contains("has no keys below it"));
+    let misspelt = problems_with(DEV_ZONE, &[("ZONE__PROCESSES__GATES_1__CLIENTS", "127.0.0.1:0"), ("ZONE__WORDL__TICK_HZ", "5")]);
+    let named = |key: &str, variable: &str| misspelt.iter().any(|problem| problem.starts_with(&format!("{key} (set by {variable}):")));
+    assert!(named("processes.gates_1", "ZONE__PROCESSES__GATES_1__CLIENTS") && named("wordl", "ZONE__WORDL__TICK_HZ"), "{misspelt:?}");
 }
 
 #[test]
