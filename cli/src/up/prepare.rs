@@ -52,7 +52,15 @@ fn read(free_ports: bool, target: &Target) -> anyhow::Result<(Zone, String)> {
     };
     let resolved = config::resolve(&text, file, free_ports)?;
     let zone: Result<Zone, ConfigError> = Zone::parse_resolved(&resolved, file, &target.data);
-    Ok((zone?, resolved))
+    let zone = zone?;
+    if let Some(process) = zone.processes.values().find(|process| process.host.is_some()) {
+        let entry = process.replica_of.as_ref().unwrap_or(&process.id.0);
+        bail!(
+            "{}: processes.{entry}.host: `zone up` starts all processes on this machine; this file is for `zone run ID`, one in each container",
+            file.display()
+        );
+    }
+    Ok((zone, resolved))
 }
 
 /// Processes of a `zone up` that was killed end by themselves, drained; until then they hold their folders.
