@@ -23,6 +23,13 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 step "direction of dependencies"
 deploy/check-arrows.sh
 
+step "alert rules"
+deploy/check-alerts.sh
+
+step "servers for the tests"
+# 3: they can't be installed here, and the tests that need them skip themselves.
+deploy/install-test-servers.sh || [ $? = 3 ]
+
 step "unit and property tests"
 cargo test --workspace --locked --lib --bins --quiet
 cargo test --workspace --locked --doc --quiet
@@ -33,6 +40,13 @@ if [ "${1:-all}" = all ]; then
     step "end-to-end tests"
     # One zone at a time: each of them already uses both cores.
     cargo test --locked -p cli --test '*' -- --test-threads=1 zone_
+
+    built=${CARGO_TARGET_DIR:-target}/debug
+    step "backup and restore"
+    deploy/test-backup.sh "$built"
+
+    step "docker-compose.yml"
+    timeout --kill-after 30 360 deploy/test-compose.sh "$built"
 fi
 
 step "done"

@@ -19,6 +19,16 @@ fn main() -> anyhow::Result<()> {
     config.field_attribute(".paifang.client.Item.id", "#[serde(with = \"crate::json::hex\")]");
     config.field_attribute(".paifang.client.Give.item", "#[serde(with = \"crate::json::hex\")]");
     config.field_attribute(".paifang.client.UseItem.item", "#[serde(with = \"crate::json::hex\")]");
+    for message in ["TradeOpen", "TradeSet", "TradeConfirm", "TradeCancel", "TradeState", "TradeEnded", "TradeSettled"] {
+        config.field_attribute(format!(".paifang.client.{message}.id"), "#[serde(with = \"crate::json::hex\")]");
+    }
+    for message in ["MailSend", "MailSent", "Mail", "MailTake", "MailTaken"] {
+        config.field_attribute(format!(".paifang.client.{message}.id"), "#[serde(with = \"crate::json::hex\")]");
+    }
+    for message in ["TradeSet", "MailSend"] {
+        config.field_attribute(format!(".paifang.client.{message}.items"), "#[serde(with = \"crate::json::hex_list\")]");
+    }
+    config.field_attribute(".paifang.client.TradeEnded.code", "#[serde(with = \"crate::json::fault_code\")]");
     config.field_attribute(".paifang.client.ResumeTicket.ticket", "#[serde(with = \"crate::json::hex\")]");
     config.field_attribute(".paifang.client.Resume.ticket", "#[serde(with = \"crate::json::hex\")]");
     config.field_attribute(".paifang.event.Event.id", "#[serde(with = \"crate::json::hex\")]");

@@ -28,6 +28,7 @@ use crate::{
     presence::{Action, Presence, Run, Speaker},
     relations::Cache,
     report::Reports,
+    trades::Trades,
 };
 
 /// How long a scene may take to answer.
@@ -56,6 +57,7 @@ pub(crate) struct Center {
     pub changed: Notify,
     pub started: Instant,
     presence: Mutex<Presence>,
+    trades: Mutex<Trades>,
     links: OnceLock<Links>,
     requests: Arc<Semaphore>,
     rebuilt: AtomicBool,
@@ -76,6 +78,7 @@ impl Center {
             changed: Notify::new(),
             started: Instant::now(),
             presence: Mutex::new(Presence::new(process.zone.players.resume_window)),
+            trades: Mutex::default(),
             links: OnceLock::new(),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
             rebuilt: AtomicBool::new(false),
@@ -96,6 +99,11 @@ impl Center {
     /// Who is online and where. Not held over an await.
     pub(crate) fn presence(&self) -> MutexGuard<'_, Presence> {
         self.presence.lock().expect("no holder panics")
+    }
+
+    /// Who trades with whom. Not held over an await; where presence is held too, that is locked first.
+    pub(crate) fn trades(&self) -> MutexGuard<'_, Trades> {
+        self.trades.lock().expect("no holder panics")
     }
 
     pub(crate) fn reports(&self) -> MutexGuard<'_, Reports> {
@@ -184,8 +192,16 @@ impl Center {
     /// # Errors
     /// When there is no good answer in time.
     pub(crate) async fn dc<C: Call>(&self, call: &C) -> Result<C::Answer, CallError> {
+        self.dc_within(call, DC_WITHIN).await
+    }
+
+    /// As [`Center::dc`], for what takes its time.
+    ///
+    /// # Errors
+    /// When there is no good answer in time.
+    pub(crate) async fn dc_within<C: Call>(&self, call: &C, within: Duration) -> Result<C::Answer, CallError> {
         match self.links.get() {
-            Some(links) => links.call(ProcessKind::Dc, call, DC_WITHIN).await,
+            Some(links) => links.call(ProcessKind::Dc, call, within).await,
             None => Err(CallError::NoLink(ProcessKind::Dc)),
         }
     }

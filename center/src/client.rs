@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::{
     ClientMessage, Frame,
-    client::{Fault, FaultCode, FriendAdd, FriendBlock, FriendList, FriendRemove, FriendUnblock, Whisper, WorldChat},
+    client::{
+        Fault, FaultCode, FriendAdd, FriendBlock, FriendList, FriendRemove, FriendUnblock, TradeCancel, TradeConfirm, TradeOpen, TradeSet,
+        Whisper, WorldChat,
+    },
     event::{FaultShown, event::Body},
     ids::SessionId,
 };
@@ -93,6 +96,10 @@ impl Center {
             FriendRemove::KIND => self.change_relation(speaker, seq, Change::Unfriend, decode::<FriendRemove>(frame)?.name).await,
             FriendBlock::KIND => self.change_relation(speaker, seq, Change::Block, decode::<FriendBlock>(frame)?.name).await,
             FriendUnblock::KIND => self.change_relation(speaker, seq, Change::Unblock, decode::<FriendUnblock>(frame)?.name).await,
+            TradeOpen::KIND => self.trade_open(speaker, seq, decode(frame)?).await,
+            TradeSet::KIND => self.trade_set(speaker, seq, decode(frame)?).await,
+            TradeConfirm::KIND => self.trade_confirm(speaker, seq, &decode(frame)?),
+            TradeCancel::KIND => self.trade_cancel(speaker, seq, &decode(frame)?),
             FriendList::KIND => {
                 decode::<FriendList>(frame)?;
                 self.list_friends(speaker, seq).await

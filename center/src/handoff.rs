@@ -30,6 +30,7 @@ impl Center {
 
     /// A scene has given a player up to another, or moved it between its own lines.
     pub(crate) async fn on_handed(self: &Arc<Self>, call: PlayerHanded, source: Run) -> Result<Done, CallFault> {
+        self.trader_moved(PlayerId(call.player));
         let _held = self.hold(AccountId(call.account)).await?;
         if !self.is_rebuilt() {
             return Err(unavailable("center is still learning who is online"));

@@ -6,7 +6,7 @@
 //!
 //! Read in this order: [`presence`] (the rules, pure), [`center`] (what all share, and how actions are carried out), [`handler`] (what
 //! arrives), [`enter`], [`resume`], [`handoff`], [`rehome`] (how players come into scenes), [`report`] and [`readiness`] (the rebuild),
-//! [`client`], [`chat`], [`social`], [`relations`], [`broadcast`] (what players ask), [`gm`].
+//! [`client`], [`chat`], [`social`], [`relations`], [`broadcast`] (what players ask), [`trades`] and [`trade`] (goods change hands), [`gm`].
 #![forbid(unsafe_code)]
 
 mod broadcast;
@@ -27,6 +27,8 @@ mod resume;
 mod social;
 #[cfg(test)]
 mod tests;
+mod trade;
+mod trades;
 
 use std::sync::Arc;
 

@@ -44,6 +44,7 @@ pub(crate) async fn sweep(center: Arc<Center>) {
         if center.is_rebuilt() {
             let actions = center.presence().sweep(Instant::now(), now_ms());
             center.act(actions);
+            center.end_stale_trades();
         }
         center.gauge();
     }

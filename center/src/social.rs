@@ -63,7 +63,25 @@ impl Center {
     }
 
     pub(crate) async fn change_relation(self: &Arc<Self>, speaker: &Speaker, seq: u32, change: Change, name: String) -> Result<(), Fault> {
+        if let Some((other, known)) = self.whom_cached(&name).await {
+            match self.change_relation_to(speaker, seq, change, other, known).await {
+                // The role may be gone, and its name somebody else's.
+                Err(fault) if fault.code() == FaultCode::NotFound => (),
+                done => return done,
+            }
+        }
         let (other, name) = self.whom(&name).await?;
+        self.change_relation_to(speaker, seq, change, other, name).await
+    }
+
+    async fn change_relation_to(
+        self: &Arc<Self>,
+        speaker: &Speaker,
+        seq: u32,
+        change: Change,
+        other: PlayerId,
+        name: String,
+    ) -> Result<(), Fault> {
         if other == speaker.player {
             return Err(Fault::new(FaultCode::Invalid, "that is you"));
         }
@@ -90,6 +108,15 @@ impl Center {
             Some(CallFaultCode::CallBlocked) => Fault::new(FaultCode::Blocked, "the player can't be added"),
             _ => dc_fault(&err),
         })
+    }
+
+    /// Whom a name means who is offline, if the cache has it: a role that was deleted a moment ago, perhaps.
+    async fn whom_cached(&self, name: &str) -> Option<(PlayerId, String)> {
+        if !names::player(name) || self.presence().players.named(name).is_some() {
+            return None;
+        }
+        let holder = self.process.cache.name(name).await?;
+        Some((PlayerId(holder.player), holder.name))
     }
 
     /// Whom a name means, online or not.

@@ -3,6 +3,8 @@
 mod enter;
 mod gm;
 mod http;
+#[path = "../../service/tests/support/redis.rs"]
+mod redis;
 mod social;
 
 use std::{
@@ -16,13 +18,15 @@ use proto::{
     ClientMessage, Frame,
     internal::{
         AccountFind, AccountReply, AuditAppend, AuditOutcome, AuditRecord, AuditReply, CallFault, CallFaultCode, Done, GateReport,
-        GmAccountFind, GmAccountReply, LineReport, PlayerEnter, PlayerEntered, PlayerProfile, ProfileFind, RelationList, RelationSet,
-        Relations, SanctionAdd, SanctionList, Sanctions, SceneEnter, SceneEntered, SceneReport, SessionClaim,
+        GmAccountFind, GmAccountReply, LineReport, PlayerEnter, PlayerEntered, PlayerProfile, ProfileFind, RankEntry, RankList, RankListed,
+        RankRebuild, RankRebuilt, RelationList, RelationSet, Relations, SanctionAdd, SanctionList, Sanctions, SceneEnter, SceneEntered,
+        SceneReport, SessionClaim,
     },
     link::{Call, DELIVER, GROUP_JOIN, LinkFrame, Notice},
 };
 use service::{
     CallError, Handler, IncomingCall, Link, Links, Process, ProcessId, ProcessKind, Zone as ZoneFile,
+    cache::Cache,
     link::{LinkConfig, fault},
     members::{Member, Members, MembersSource},
     random::Random,
@@ -179,6 +183,12 @@ impl Dc {
                 let of = call.parse::<ProfileFind>().unwrap().player;
                 call.answer::<ProfileFind>(self.profiles.lock().unwrap().get(&of).cloned().ok_or_else(missing));
             }
+            RankList::KIND => {
+                let list = call.parse::<RankList>().unwrap();
+                let entry = RankEntry { player: 7, name: "Ann".into(), value: list.limit.into() };
+                call.answer::<RankList>(Ok(RankListed { entries: vec![entry] }));
+            }
+            RankRebuild::KIND => call.answer::<RankRebuild>(Ok(RankRebuilt { players: 3, cached: true })),
             AccountFind::KIND => {
                 let name = call.parse::<AccountFind>().unwrap().name;
                 let account = if name == "alice" { 1 } else { 0 };
@@ -225,8 +235,13 @@ struct Zone {
 
 impl Zone {
     async fn start() -> Self {
+        Self::start_with(|_| Cache::None).await
+    }
+
+    /// With a cache whose URL is in the folder.
+    async fn start_with(cache: impl FnOnce(&Path) -> Cache) -> Self {
         let nowhere = "127.0.0.1:1".parse().unwrap();
-        let member = |id: &str, kind, link| Member { id: ProcessId(id.into()), kind, link };
+        let member = |id: &str, kind, link| Member { id: ProcessId(id.into()), kind, host: None, link };
         let center_member = member("center-1", ProcessKind::Center, nowhere);
         let asked = std::slice::from_ref(&center_member);
         let mut dc_links = Neighbour::start("dc-1", ProcessKind::Dc, 1, "127.0.0.1:0", asked).await;
@@ -240,7 +255,8 @@ impl Zone {
             member("login-1", ProcessKind::Login, nowhere),
         ]);
         let folder = tempfile::tempdir().unwrap();
-        let process = process(folder.path(), members);
+        let mut process = process(folder.path(), members);
+        process.cache = cache(folder.path());
         let center = Arc::new(Center::new(process.clone()));
         let config = LinkConfig { listen: "127.0.0.1:0".parse().unwrap(), ..LinkConfig::of(&process) };
         let links = Links::start_with(config, Arc::new(LinkHandler::new(center.clone()))).await.unwrap();

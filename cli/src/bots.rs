@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// How long they act, once all are in the world: `30s`, `5m`.
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = span)]
     duration: Duration,
-    /// What they do: walk, crowd, login-storm or fight.
+    /// What they do: walk, crowd, login-storm, fight or trade.
     #[arg(long, value_name = "PROFILE", default_value = "walk")]
     profile: Profile,
     #[command(flatten)]
@@ -102,6 +102,19 @@ fn told(report: &Report) -> String {
             "\nlatency: p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms (a move's scheduled time to its sight on a neighbour's client)",
             latency.p50, latency.p99, latency.p999, latency.max
         ));
+    }
+    if let Some(trades) = &report.trades {
+        let verdict = if trades.conserved { "conserved to the last one" } else { "NOT conserved" };
+        text.push_str(&format!(
+            "\ntrade:   {} sides done, {} ended; {} coins and {} items before, {} and {} after: {verdict}",
+            trades.done, trades.ended, trades.coins_before, trades.items_before, trades.coins_after, trades.items_after,
+        ));
+        if 0 < trades.items_wrong + trades.items_twice + trades.uncounted {
+            text.push_str(&format!(
+                " ({} items lost or made, {} twice, {} bots not counted)",
+                trades.items_wrong, trades.items_twice, trades.uncounted
+            ));
+        }
     }
     for (name, count) in report.errors.iter().filter(|(_, count)| **count != 0) {
         text.push_str(&format!("\n{name}: {count}"));

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
     };
     crate::block_on(async {
         let zone = target.zone()?;
-        let api = Api::of(&zone)?;
+        let api = Api::of(&zone).await?;
         let registry = api.registry().await.with_context(|| target.not_reached(api.center()))?;
         if words.command.is_empty() || words.command == ["help"] {
             if json {

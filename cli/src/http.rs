@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
+use service::config::ProcessConfig;
 
 /// How long connecting may take: the ports are on the zone's own network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,6 +38,23 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
     address
+}
+
+/// Where the admin port of a process is reached: at its host, if the zone file names one, or else on this machine.
+pub(crate) async fn admin(config: &ProcessConfig) -> anyhow::Result<SocketAddr> {
+    let addresses = admins(config).await?;
+    Ok(*addresses.first().expect("a host that resolves has an address"))
+}
+
+/// As [`admin`], for an entry with replicas: all of them, each at an address of the host that they share.
+pub(crate) async fn admins(config: &ProcessConfig) -> anyhow::Result<Vec<SocketAddr>> {
+    let Some(host) = &config.host else { return Ok(vec![reachable(config.admin)]) };
+    let resolved = tokio::time::timeout(CONNECT_TIMEOUT, service::net::resolve(host, config.admin.port())).await;
+    let resolved = resolved.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    resolved.with_context(|| {
+        let variable = config.replica_of.as_ref().unwrap_or(&config.id.0).to_uppercase().replace('-', "_");
+        format!("find the host of {}; where it has another name, say so in ZONE__PROCESSES__{variable}__HOST", config.id)
+    })
 }
 
 /// GETs a path.

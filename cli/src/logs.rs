@@ -72,8 +72,8 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
     }
     let zone = target.zone()?;
     let logsvc = zone.of(ProcessKind::Logsvc).next().context("find a logsvc in the zone file")?;
-    let address = http::reachable(logsvc.admin);
     crate::block_on(async {
+        let address = http::admin(logsvc).await?;
         match &args.what {
             What::Tail { wanted, count, no_follow } => tail(address, &wanted.query(), *count, *no_follow, json).await,
             What::Find { wanted, since, until, limit } => {

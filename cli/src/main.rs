@@ -5,8 +5,10 @@
 
 mod bots;
 mod check;
+mod dc;
 mod gates;
 mod gm;
+mod healthcheck;
 mod http;
 mod logs;
 mod output;
@@ -40,12 +42,16 @@ enum Command {
     Up(up::Args),
     /// Be one process of a zone.
     Run(run::Args),
+    /// Tell by the exit code whether a process on this machine can serve; for a container's health check.
+    Healthcheck(healthcheck::Args),
     /// Check a zone file.
     Check(check::Args),
     /// Tell how the running zone is.
     Status(status::Args),
     /// Give a GM's command, or list them.
     Gm(gm::Args),
+    /// Show what dc has of a player, or check a journal.
+    Dc(dc::Args),
     /// See what happened: behaviour events, as they come or from the past.
     Logs(logs::Args),
     /// Play flows against a zone and say what is not as written.
@@ -59,9 +65,11 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Up(args) => up::run(&args, &target, json),
         Command::Run(args) => Ok(run::run(&args, &target)),
+        Command::Healthcheck(args) => healthcheck::run(&args, &target),
         Command::Check(args) => Ok(check::run(&args, &target, json)),
         Command::Status(args) => status::run(&args, &target, json),
         Command::Gm(args) => gm::run(&args, &target, json),
+        Command::Dc(args) => dc::run(&args, &target, json),
         Command::Logs(args) => logs::run(&args, &target, json),
         Command::Replay(args) => replay::run(&args, &target, json),
         Command::Bots(args) => bots::run(&args, &target, json),

@@ -62,7 +62,7 @@ fn gm(target: &Target, gates: &Gates, json: bool) -> Option<Arc<dyn GmAccess>> {
     let access = || {
         let zone = target.zone()?;
         let credentials = Credentials::find(target, &zone, None, None)?;
-        anyhow::Ok(Access::new(Api::of(&zone)?, credentials))
+        anyhow::Ok(Access::new(crate::block_on(Api::of(&zone))?, credentials))
     };
     match access() {
         Ok(access) => Some(Arc::new(access)),

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, error::ErrorKind};
-use service::{ProcessArgs, ProcessId, ProcessKind, Zone, process};
+use service::{ProcessArgs, ProcessKind, Zone, process};
 
 use crate::target::Target;
 
 /// Which process to be.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which process of the zone file.
+    /// Which process of the zone file. The name of an entry with replicas: the first of them that nobody runs on the same --data DIR.
     #[arg(value_name = "ID")]
     id: String,
     /// All chance of the process follows from this number; a number of its own each time if absent.
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args, target: &Target) -> ExitCode {
         run.error(ErrorKind::MissingRequiredArgument, "which zone is missing: --zone FILE (`zone up` writes DATA/zone.yaml)").exit();
     };
     // Only its kind is wanted here: all problems of the file, and an id that is not in it, are the process' own to tell.
-    let kind = Zone::load(&zone, &target.data).ok().and_then(|zone| Some(zone.processes.get(&ProcessId(args.id.clone()))?.kind()));
+    let kind = Zone::load(&zone, &target.data).ok().and_then(|zone| Some(zone.named(&args.id).first()?.kind()));
     let args = ProcessArgs { zone, id: args.id.clone(), data: target.data.clone(), seed: args.seed, parent: args.parent };
     match kind.unwrap_or(ProcessKind::Gate) {
         ProcessKind::Gate => process::main(&args, ProcessKind::Gate, gate::run),

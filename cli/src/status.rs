@@ -1,6 +1,6 @@
 //! `zone status`: how the running zone is, gathered from the `/status` of its processes.
 
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use futures_util::future::join_all;
@@ -54,19 +54,48 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
 
 /// The document that `--json` prints.
 async fn gather(zone: &Zone) -> Value {
-    let asked = zone.processes.values().map(|config| async move { (config, ask(config).await) });
-    put_together(&join_all(asked).await)
+    let alone = zone.processes.values().filter(|config| config.replica_of.is_none());
+    let mut answers = join_all(alone.map(|config| async move { (config, ask(config).await) })).await;
+    let entries: BTreeSet<&str> = zone.processes.values().filter_map(|config| config.replica_of.as_deref()).collect();
+    for entry in entries {
+        answers.extend(ask_replicas(&zone.named(entry)).await);
+    }
+    put_together(&answers)
+}
+
+/// The `/status` of those replicas of an entry that run: each address of their host is asked which one is there.
+async fn ask_replicas<'a>(replicas: &[&'a ProcessConfig]) -> Vec<(&'a ProcessConfig, Result<Value, String>)> {
+    let Some(first) = replicas.first() else { return Vec::new() };
+    let addresses = match http::admins(first).await {
+        Ok(addresses) => addresses,
+        Err(err) => return vec![(*first, Err(format!("{err:#}")))],
+    };
+    let asked = join_all(addresses.into_iter().map(status)).await;
+    let mut answers = Vec::new();
+    for answer in asked.into_iter().flatten() {
+        if let Some(replica) = replicas.iter().find(|replica| answer["id"] == json!(replica.id)) {
+            answers.push((*replica, Ok(answer)));
+        }
+    }
+    answers.sort_by_key(|(replica, _)| (replica.id.0.len(), &replica.id));
+    answers
 }
 
 /// A process' `/status`, or why there is none.
 async fn ask(config: &ProcessConfig) -> Result<Value, String> {
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, http::get(http::reachable(config.admin), "/status")).await;
-    let answer = answer.map_err(|_| format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))?;
-    let status = answer.and_then(|answer| answer.json()).map_err(|err| format!("{err:#}"))?;
+    let address = http::admin(config).await.map_err(|err| format!("{err:#}"))?;
+    let status = status(address).await?;
     if status["id"] != json!(config.id) {
         return Err(format!("another program answers at {}", config.admin));
     }
     Ok(status)
+}
+
+/// The `/status` at an address.
+async fn status(address: SocketAddr) -> Result<Value, String> {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, http::get(address, "/status")).await;
+    let answer = answer.map_err(|_| format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))?;
+    answer.and_then(|answer| answer.json()).map_err(|err| format!("{err:#}"))
 }
 
 /// One document of all answers.

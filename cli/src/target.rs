@@ -9,10 +9,10 @@ use service::Zone;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Target {
     /// The zone's state: each process has its own folder in it, and `zone up` writes DIR/zone.yaml there.
-    #[arg(long, global = true, value_name = "DIR", default_value = "./data")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "./data", env = "PAIFANG_DATA")]
     pub(crate) data: PathBuf,
     /// The zone file (`up`: the built-in development zone if absent; other commands: DIR/zone.yaml if absent).
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "PAIFANG_ZONE")]
     pub(crate) zone: Option<PathBuf>,
 }
 

@@ -8,6 +8,7 @@ use std::{
 use serde_json::Value;
 
 const DEV_ZONE: &str = include_str!("../../deploy/zone.yaml");
+const COMPOSE_ZONE: &str = include_str!("../../deploy/compose/zone.yaml");
 
 fn zone(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zone")).current_dir(folder).args(args).output().expect("run `zone`")
@@ -29,6 +30,29 @@ fn check_finds_the_development_zone_good() {
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "zone.yaml: ok, 7 processes, 3 maps\n"));
     let json: Value = serde_json::from_slice(&zone(folder.path(), &["check", "zone.yaml", "--json"]).stdout).unwrap();
     assert_eq!((&json["ok"], &json["processes"], &json["maps"]), (&Value::Bool(true), &7.into(), &3.into()));
+}
+
+#[test]
+fn the_zone_of_compose_is_good_and_not_for_one_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("zone.yaml"), COMPOSE_ZONE).unwrap();
+    let output = zone(folder.path(), &["check", "zone.yaml"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "zone.yaml: ok, 14 processes, 3 maps\n"));
+    let refused = zone(folder.path(), &["up", "--zone", "zone.yaml"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("zone.yaml: processes.center-1.host: `zone up` starts all processes"), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_process_that_is_not_there_is_not_healthy() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens at port 1.
+    std::fs::write(folder.path().join("zone.yaml"), DEV_ZONE.replace("127.0.0.1:7240", "127.0.0.1:1")).unwrap();
+    let ask = |id| zone(folder.path(), &["--zone", "zone.yaml", "healthcheck", id]);
+    let absent = ask("dc-1");
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(stderr(&absent).contains("failed to ask dc-1: connect to 127.0.0.1:1"), "{}", stderr(&absent));
+    assert!(stderr(&ask("dc-9")).contains("find `dc-9` in the zone file"));
 }
 
 #[test]

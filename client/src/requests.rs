@@ -183,3 +183,67 @@ impl Client {
         self.request(&client::FriendUnblock { name: name.into() }).await
     }
 }
+
+/// Trade. `TradeState` tells both of every change; the end is `TradeSettled` or `TradeEnded`, as events.
+impl Client {
+    /// Opens a trade with a player who is in the world, wherever it is. `id`: 16 random bytes, which name the trade for ever.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `BLOCKED`, `NOT_NOW`, and all that [`Client::request`] has.
+    pub async fn trade_open(&self, id: Bytes, with: &str) -> Answered<client::TradeState> {
+        self.request(&client::TradeOpen { id, with: with.into() }).await
+    }
+
+    /// Offers coins and items, in place of what was offered before. Nobody has confirmed that.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `NOT_NOW`, and all that [`Client::request`] has.
+    pub async fn trade_set(&self, id: Bytes, coins: u64, items: Vec<Bytes>) -> Answered<client::TradeState> {
+        self.request(&client::TradeSet { id, coins, items }).await
+    }
+
+    /// Agrees to what both offer in this revision.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `NOT_NOW` when the offers have changed, and all that [`Client::request`] has.
+    pub async fn trade_confirm(&self, id: Bytes, revision: u32) -> Answered<client::TradeState> {
+        self.request(&client::TradeConfirm { id, revision }).await
+    }
+
+    /// Leaves the trade, as long as not both have confirmed.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `NOT_NOW`, and all that [`Client::request`] has.
+    pub async fn trade_cancel(&self, id: Bytes) -> Answered<client::TradeEnded> {
+        self.request(&client::TradeCancel { id }).await
+    }
+}
+
+/// Mail.
+impl Client {
+    /// Sends coins and items to a player, in the world or not; safe when this returns. `id`: 16 random bytes, which name the mail for
+    /// ever: sent again with the same id it is sent once.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `BLOCKED`, `NOT_NOW`, `INVALID`, and all that [`Client::request`] has.
+    pub async fn mail_send(&self, id: Bytes, to: &str, text: &str, coins: u64, items: Vec<Bytes>) -> Answered<()> {
+        let send = client::MailSend { id, to: to.into(), text: text.into(), coins, items };
+        self.request::<_, client::MailSent>(&send).await.map(drop)
+    }
+
+    /// What waits for the character, oldest first.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn mails(&self) -> Answered<Vec<client::Mail>> {
+        self.request::<_, client::Mails>(&client::MailList {}).await.map(|mails| mails.mails)
+    }
+
+    /// Takes what a mail holds; safe when this returns.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` when it was taken before, `NOT_NOW`, and all that [`Client::request`] has.
+    pub async fn mail_take(&self, id: Bytes) -> Answered<client::MailTaken> {
+        self.request(&client::MailTake { id }).await
+    }
+}

@@ -2,13 +2,16 @@
 //!
 //! Operations that change something ([`Ledger::claim`], [`Ledger::commit`], [`Ledger::handoff`], [`Ledger::release`],
 //! [`Ledger::delete`]) end in [`Ledger::write`], the one way into the records. It numbers the change with an [`Lsn`]; an answer of class D2
-//! waits until the store has everything up to that number. [`Ledger::batch`] is what the store lacks: all dirty records as they are at one
-//! moment, so the store goes from one true state of all players to another, and never has half of a unit.
+//! waits until the journal, or the store, has everything up to that number. [`Ledger::batch`] is what the store lacks: all dirty records as they are at one
+//! moment, so the store goes from one true state of all players to another, and never has half of a unit. [`Ledger::log`] has every change
+//! that the journal lacks, and [`Ledger::replay`] takes them back from it at the start.
 
+pub(crate) mod log;
+pub(crate) mod mails;
 pub(crate) mod records;
 pub(crate) mod save;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod units;
 
 use std::{
@@ -19,7 +22,7 @@ use std::{
 use proto::{
     ids::ItemId,
     internal::{CommitUnit, PlayerSave},
-    record::PlayerRecord,
+    record::{Mail, PlayerRecord},
 };
 
 use crate::{
@@ -27,11 +30,13 @@ use crate::{
     refusal::Refusal,
     store::{Batch, PendingUnit, Row, StoredPlayer},
 };
+use log::{Entry, Log, Logged};
+use mails::Mails;
 use records::{Hot, Life, Records};
 use save::Placed;
 use units::{AppliedUnits, UnitId};
 
-/// The number of a change. They rise by one; a new run goes on above those of the units that the store remembers.
+/// The number of a change. They rise by one; a new run goes on above all that the journal and the store know.
 pub(crate) type Lsn = u64;
 
 /// Bytes of an owner's name.
@@ -67,6 +72,8 @@ struct Change {
     players: Vec<u64>,
     writes: Vec<Write>,
     unit: Option<UnitId>,
+    /// The mail that it sends or takes, as it is after it.
+    mail: Option<Arc<Mail>>,
 }
 
 /// A record as it is after a change.
@@ -96,8 +103,13 @@ pub(crate) struct Ledger {
     records: Records,
     items: ItemIndex,
     units: AppliedUnits,
+    mails: Mails,
     /// Units that the store does not have yet, oldest first.
     pending: VecDeque<PendingUnit>,
+    /// Changes that the journal has not taken yet.
+    log: Log,
+    /// The change up to which everything is safe.
+    safe: Lsn,
     set_aside: usize,
 }
 
@@ -107,8 +119,8 @@ impl Ledger {
         let mut units = AppliedUnits::default();
         applied.iter().for_each(|(unit, lsn)| units.remember(*unit, *lsn));
         let lsn = applied.last().map_or(0, |(_, lsn)| *lsn);
-        let (records, items, pending) = (Records::default(), ItemIndex::default(), VecDeque::new());
-        Self { limits, lsn, records, items, units, pending, set_aside: 0 }
+        let (records, items, pending, log) = (Records::default(), ItemIndex::default(), VecDeque::new(), Log::default());
+        Self { limits, lsn, records, items, units, mails: Mails::default(), pending, log, safe: lsn, set_aside: 0 }
     }
 
     /// Those of the players that have to be loaded before anything can be said about them.
@@ -131,11 +143,24 @@ impl Ledger {
         Ok(())
     }
 
+    /// As [`Ledger::load`], of a player whose newest record the store refused in an earlier run: it stays read-only. Its items are not
+    /// counted as its own, for they may be why it was refused.
+    pub(crate) fn load_set_aside(&mut self, stored: StoredPlayer, aside: StoredPlayer) {
+        let player = stored.record.player;
+        if self.records.get(player).is_none() {
+            let (record, owner) = (Arc::new(aside.record), stored.owner.into());
+            let loaded = Hot::loaded(record, Arc::new([]), owner, stored.epoch, aside.version, stored.revision);
+            self.records.insert(player, Hot::set_aside(loaded));
+            self.set_aside += 1;
+        }
+    }
+
     /// Forgets idle records that are over the cache's limit.
     pub(crate) fn evict(&mut self) {
         for (player, hot) in self.records.evict(self.limits.cache_bytes_max) {
             self.items.remove(player, &hot.items);
         }
+        self.evict_mails();
     }
 
     /// The record in memory, whatever its life.
@@ -160,7 +185,7 @@ impl Ledger {
         let epoch = hot.epoch.checked_add(1).ok_or_else(|| Refusal::invalid("epochs are used up"))?;
         let write = Write { owner: owner.into(), epoch, ..Write::keeping(player, hot) };
         let (record, version) = (hot.record.clone(), hot.version);
-        let lsn = self.write(Change { players: vec![player], writes: vec![write], unit: None });
+        let lsn = self.write(Change { players: vec![player], writes: vec![write], unit: None, mail: None });
         Ok(Held { record, epoch, version, lsn })
     }
 
@@ -177,10 +202,10 @@ impl Ledger {
     pub(crate) fn commit(&mut self, unit: &CommitUnit, elsewhere: &Elsewhere) -> Result<Lsn, Refusal> {
         let id = UnitId::parse(&unit.id)?;
         if let Some(lsn) = id.and_then(|id| self.units.applied(id)) {
-            return Ok(lsn);
+            return self.is_repeated(unit).map(|()| lsn);
         }
         self.admit()?;
-        let players = save::players_of(&unit.saves)?;
+        let mut players = save::players_of(&unit.saves)?;
         let (mut writes, mut resent) = (Vec::new(), 0);
         for save in &unit.saves {
             match self.place(save)? {
@@ -191,8 +216,25 @@ impl Ledger {
         if writes.is_empty() && id.is_none() {
             return Ok(resent);
         }
-        self.check_unit(&writes, elsewhere)?;
-        Ok(self.write(Change { players, writes, unit: id }))
+        let mail = self.mail_of(unit, id)?;
+        if mail.is_some() && writes.is_empty() {
+            return Err(Refusal::invalid("a unit with a mail saves anew"));
+        }
+        self.check_unit(&writes, mail.as_deref(), elsewhere)?;
+        players
+            .extend(mail.iter().flat_map(|mail| [mail.from, mail.to]).filter(|other| unit.saves.iter().all(|save| save.player != *other)));
+        Ok(self.write(Change { players, writes, unit: id, mail }))
+    }
+
+    /// Whether a unit whose id was applied before is that unit: its saves are behind what there is now.
+    fn is_repeated(&self, unit: &CommitUnit) -> Result<(), Refusal> {
+        let behind = |save: &PlayerSave| self.records.get(save.player).is_none_or(|hot| save.version <= hot.version);
+        if unit.saves.iter().all(behind) { Ok(()) } else { Err(Refusal::invalid("this id is another unit's")) }
+    }
+
+    /// The change that applied a unit; none: it was not applied.
+    pub(crate) fn unit(&self, id: UnitId) -> Option<Lsn> {
+        self.units.applied(id)
     }
 
     /// Saves, and makes `to` the owner with the next epoch. Returns it, and the change.
@@ -226,7 +268,7 @@ impl Ledger {
             return Err(stale_owner(player, hot));
         }
         let write = Write { items: Arc::new([]), life: Life::Deleted, ..Write::keeping(player, hot) };
-        Ok(self.write(Change { players: vec![player], writes: vec![write], unit: None }))
+        Ok(self.write(Change { players: vec![player], writes: vec![write], unit: None, mail: None }))
     }
 
     fn save_and_pass(&mut self, save: &PlayerSave, to: &str, epoch: u64, elsewhere: &Elsewhere) -> Result<Lsn, Refusal> {
@@ -236,8 +278,8 @@ impl Ledger {
             Placed::Resent(_) => Write::keeping(save.player, self.writable(save.player)?),
         };
         let writes = vec![Write { owner: to.into(), epoch, ..write }];
-        self.check_unit(&writes, elsewhere)?;
-        Ok(self.write(Change { players: vec![save.player], writes, unit: None }))
+        self.check_unit(&writes, None, elsewhere)?;
+        Ok(self.write(Change { players: vec![save.player], writes, unit: None, mail: None }))
     }
 
     /// The one way into the records: whatever changes players passes here, a change at a time, whole.
@@ -248,9 +290,13 @@ impl Ledger {
             let before = self.records.get(write.player).map(|hot| hot.items.clone());
             self.items.remove(write.player, &before.unwrap_or_default());
         }
+        let (safe, mut logged) = (self.safe, Vec::with_capacity(change.writes.len()));
         for write in change.writes {
             self.items.insert(write.player, &write.items);
             self.records.change(write.player, |hot| {
+                if hot.lsn <= safe {
+                    hot.safe_version = hot.version;
+                }
                 if hot.items != write.items || hot.record.items != write.record.items {
                     hot.items_lsn = lsn;
                 }
@@ -258,19 +304,27 @@ impl Ledger {
                 (hot.epoch, hot.version, hot.life) = (write.epoch, write.version, write.life);
                 hot.revision += 1;
                 (hot.lsn, hot.as_loaded) = (lsn, false);
+                logged.push(Logged::of(write.player, hot));
             });
         }
+        if let Some(mail) = &change.mail {
+            self.keep_mail(mail.clone(), lsn);
+        }
+        self.log.push(Entry::new(lsn, change.players.clone(), logged, change.unit).with_mail(change.mail.clone()));
         if let Some(unit) = change.unit {
             self.units.remember(unit, lsn);
         }
         if change.unit.is_some() || 1 < change.players.len() {
-            self.pending.push_back(PendingUnit { lsn, id: change.unit, players: change.players });
+            self.pending.push_back(PendingUnit { lsn, id: change.unit, players: change.players, mail: change.mail });
         }
         lsn
     }
 
     /// Full? Then nothing is taken until the store has caught up; reads go on.
     fn admit(&self) -> Result<(), Refusal> {
+        if self.log.is_full() {
+            return Err(Refusal::Unavailable("too many changes wait for the journal; try again later".into()));
+        }
         let waiting = self.dirty_bytes();
         if waiting < self.limits.dirty_bytes_max {
             return Ok(());
@@ -293,7 +347,7 @@ impl Ledger {
 impl Ledger {
     /// Bytes of what the store does not have yet.
     pub(crate) fn dirty_bytes(&self) -> usize {
-        self.records.dirty_bytes() + self.pending.len() * UNIT_BYTES
+        self.records.dirty_bytes() + self.pending.len() * UNIT_BYTES + self.mails.dirty_bytes()
     }
 
     /// The newest change.
@@ -343,8 +397,11 @@ impl Ledger {
         Batch { lsn: self.lsn, now_ms: 0, rows, units, units_floor: self.units.floor(), commands: Vec::new() }
     }
 
-    /// The store has the batch, but for the players that it refused.
+    /// The store has the batch, but for the players that it refused. What the journal still lacks of it, it need not have any more.
     pub(crate) fn stored(&mut self, batch: &Batch, refused: &HashSet<u64>) {
+        self.mails_stored(batch, refused);
+        self.log.drop_to(batch.lsn);
+        self.safe_to(batch.lsn);
         for row in batch.rows.iter().filter(|row| !refused.contains(&row.player)) {
             self.records.change(row.player, |hot| hot.stored_lsn = row.lsn);
             if row.deleted {

@@ -1,18 +1,27 @@
 //! dc keeps what is true of every player: who owns it, its newest version, and that what was answered as durable is on the disk.
 //!
-//! Read in this order: [`ledger`] (the rules, pure; [`items`] for unique items), [`store`] (what a store must do; [`store::sqlite`] does
-//! it), [`writer`] (batches, durability, back-pressure), [`serve`] (the calls of the other processes), [`status`], [`migrate`].
+//! Read in this order: [`ledger`] (the rules, pure; [`items`] for unique items), [`store`] (what a store must do; [`store::sqlite`] and
+//! [`store::mysql`] do it), [`journal`] (what makes a save durable), [`writer`] (batches, back-pressure), [`serve`] (the calls of the other
+//! processes), [`start`] (recovery), [`status`], [`migrate`].
 //!
-//! A save goes `serve::players` -> [`ledger::Ledger`] -> `Ledger::write` -> a batch of the [`writer::Writer`] -> `Store::apply`.
+//! A save goes `serve::players` -> [`ledger::Ledger`] -> `Ledger::write` -> the [`journal`], which makes it durable and lets it be answered;
+//! later, with others, in a batch of the [`writer::Writer`] -> `Store::apply`. At the start the journal gives back what the store lacks.
+//! Accounts, roles, relations, sanctions and the audit log are written to the store before they are answered, and refused
+//! (CALL_UNAVAILABLE) while it is away.
+//! What the store has goes to the shared cache, if the zone has one: [`profiles`] is what waits, [`ranking`] takes it there.
 //! dc knows nothing of the game's rules, of clients, or of who is online.
 #![forbid(unsafe_code)]
 
 mod items;
+pub mod journal;
 mod ledger;
 mod migrate;
+mod profiles;
+mod ranking;
 mod readers;
 mod refusal;
 mod serve;
+mod start;
 mod status;
 mod store;
 mod writer;
@@ -20,13 +29,13 @@ mod writer;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use service::{Links, Process, config::DcConfig, config::Role, config::Storage};
+use service::{Links, Process, config::DcConfig, config::Role, config::Storage, random::Rng};
 
 use crate::{
-    ledger::{Ledger, Limits},
-    serve::{Calls, Desk},
+    ranking::Keeper,
+    serve::{Calls, show},
     store::Opened,
-    writer::{Shared, Writer},
+    writer::Shared,
 };
 
 /// How often the gauges are set.
@@ -35,38 +44,42 @@ const GAUGE_PERIOD: Duration = Duration::from_secs(1);
 /// Runs dc until it is told to stop and has stored everything.
 ///
 /// # Errors
-/// When the store can't be opened or an address is taken; when the store fails so that only a new start can tell what it has; when not
+/// When the store or the journal can't be opened or an address is taken; when the store fails so that only a new start can tell what it has; when not
 /// everything could be stored at the stop.
 pub async fn run(process: Process) -> anyhow::Result<()> {
     let Role::Dc(config) = &process.config.role else { bail!("{} is no dc", process.id()) };
-    let opened = open(&process, config).await?;
-    let (desk, writer) = desk(config, opened);
+    let Some(opened) = open(&process, config).await? else { return Ok(()) };
+    let (folder, config, salts) = (process.folder.clone(), config.clone(), Rng::new(process.random.next_u64()));
+    let (desk, writer) = tokio::task::spawn_blocking(move || start::start(&folder, &config, salts, opened)).await??;
     let desk = Arc::new(desk);
+    if let Some(keeper) = Keeper::new(&process, &desk) {
+        let end = process.tasks.end_token();
+        process.tasks.spawn("cache", async move { _ = end.run_until_cancelled_owned(keeper.run()).await });
+    }
     process.tasks.spawn("writer", writer.run());
 
     let links = Links::start(&process, Arc::new(Calls::new(process.tasks.clone(), desk.clone()))).await?;
     process.events.send_to(&process, links.clone());
     let shared = desk.shared.clone();
-    service::admin::serve(&process, links, Arc::new(move || status::detail(&shared)), axum::Router::new()).await?;
+    service::admin::serve(&process, links, Arc::new(move || status::detail(&shared)), show::routes(desk.clone())).await?;
     process.ready.set();
 
     serve_until_stopped(&process, &desk.shared).await?;
     desk.shared.close().await.context("store what is left")
 }
 
-async fn open(process: &Process, config: &DcConfig) -> anyhow::Result<Opened> {
-    let (storage, folder) = (config.storage, process.folder.clone());
-    let open = move || match storage {
-        Storage::Sqlite => store::sqlite::open(&folder),
+/// `None`: dc was told to stop while it waited for the database.
+async fn open(process: &Process, config: &DcConfig) -> anyhow::Result<Option<Opened>> {
+    let folder = process.folder.clone();
+    let opened = match &config.storage {
+        Storage::Sqlite => tokio::task::spawn_blocking(move || store::sqlite::open(&folder)).await?.map(Some),
+        Storage::Mysql(mysql) => {
+            let data = folder.parent().unwrap_or(&folder);
+            let url = service::secret::text(&mysql.url, data).context("read the URL of the database")?;
+            store::mysql::open_when_there(mysql.clone(), url, process.random.clone(), process.tasks.stopped()).await
+        }
     };
-    tokio::task::spawn_blocking(open).await?.context("open the store")
-}
-
-fn desk(config: &DcConfig, opened: Opened) -> (Desk, Writer) {
-    let limits = Limits { dirty_bytes_max: config.dirty_bytes_max, cache_bytes_max: config.cache_bytes_max };
-    let shared = Shared::new(Ledger::new(limits, &opened.applied));
-    let writer = Writer { shared: shared.clone(), store: opened.store, flush_period: config.flush_period };
-    (Desk::new(shared, opened.readers), writer)
+    opened.context("open the store")
 }
 
 /// Ends with the order to stop, or, as an error, with the writer.

@@ -23,6 +23,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "players", sql: include_str!("../../sql/0001_players.sql") },
     Migration { number: 2, name: "relations", sql: include_str!("../../sql/0002_relations.sql") },
     Migration { number: 3, name: "gm", sql: include_str!("../../sql/0003_gm.sql") },
+    Migration { number: 4, name: "journal", sql: include_str!("../../sql/0004_journal.sql") },
+    Migration { number: 5, name: "mails", sql: include_str!("../../sql/0005_mails.sql") },
 ];
 
 /// Why a database can't be used.

@@ -1,5 +1,5 @@
 //! The calls of the other processes. [`Calls`] takes them off the links, [`Desk`] does them: accounts and roles (`accounts`), records
-//! (`players`), profiles and relations (`social`), sanctions, GM accounts and the audit log (`gm`).
+//! (`players`), profiles and relations (`social`), rankings (`ranking`), sanctions, GM accounts and the audit log (`gm`); `show` is for people.
 //!
 //! Calls about records are begun in the order of their link, so that two saves of a player stay in order, and wait for durability in a
 //! task of their own; all others run in a task of their own. Full? The call after [`CALLS_MAX`] unanswered ones is answered UNAVAILABLE.
@@ -7,9 +7,12 @@
 mod accounts;
 mod gm;
 mod players;
+mod ranking;
+pub(crate) mod show;
 mod social;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::{future::Future, sync::Arc};
 
@@ -40,14 +43,16 @@ pub(crate) struct Desk {
     pub shared: Shared,
     readers: Readers,
     loads: Vec<Mutex<()>>,
+    /// Keeps two loads of one mail apart.
+    mail_loads: Mutex<()>,
 }
 
 impl Desk {
     pub(crate) fn new(shared: Shared, readers: Vec<Box<dyn Reader>>) -> Self {
-        Self { shared, readers: Readers::new(readers), loads: (0..LOADS).map(|_| Mutex::new(())).collect() }
+        Self { shared, readers: Readers::new(readers), loads: (0..LOADS).map(|_| Mutex::new(())).collect(), mail_loads: Mutex::new(()) }
     }
 
-    async fn read<T, F>(&self, read: F) -> Result<T, Refusal>
+    pub(crate) async fn read<T, F>(&self, read: F) -> Result<T, Refusal>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,
@@ -56,7 +61,7 @@ impl Desk {
     }
 }
 
-/// An answer that waits for the store, or does not.
+/// An answer that waits for the journal, or does not.
 pub(crate) struct Pending<A> {
     answer: A,
     durable: Option<oneshot::Receiver<Result<(), Refusal>>>,
@@ -162,11 +167,15 @@ impl Handler for Calls {
             internal::PlayerHandoff::KIND => self.begin(call, Desk::handoff).await,
             internal::PlayerRelease::KIND => self.begin(call, Desk::release).await,
             internal::RoleDelete::KIND => self.begin(call, Desk::role_delete).await,
+            internal::UnitFind::KIND => self.begin(call, Desk::unit_find).await,
+            internal::MailFind::KIND => self.spawn(call, Desk::mail_find),
             internal::RoleListCall::KIND => self.spawn(call, Desk::role_list),
             internal::RoleCreate::KIND => self.spawn(call, Desk::role_create),
             internal::AccountCreate::KIND => self.spawn(call, Desk::account_create),
             internal::AccountFind::KIND => self.spawn(call, Desk::account_find),
             internal::ProfileFind::KIND => self.spawn(call, Desk::profile_find),
+            internal::RankList::KIND => self.spawn(call, Desk::rank_list),
+            internal::RankRebuild::KIND => self.spawn(call, Desk::rank_rebuild),
             internal::RelationSet::KIND => self.spawn(call, Desk::relation_set),
             internal::RelationList::KIND => self.spawn(call, Desk::relation_list),
             internal::SanctionAdd::KIND => self.spawn(call, Desk::sanction_add),
@@ -183,7 +192,7 @@ impl Handler for Calls {
 }
 
 /// What an account sees of a player before entering.
-fn role_of(record: &PlayerRecord) -> client::Role {
+pub(crate) fn role_of(record: &PlayerRecord) -> client::Role {
     client::Role {
         player: record.player,
         name: record.name.clone(),

@@ -39,6 +39,11 @@ impl Counts {
         metrics::histogram!("paifang_dc_batch_rows").record(rows as f64);
     }
 
+    /// Rows of a batch, on average; 0 before the first.
+    fn batch_rows(&self) -> f64 {
+        if self.batches == 0 { 0.0 } else { self.rows as f64 / self.batches as f64 }
+    }
+
     /// Saves taken for each row stored; 0 before the first.
     fn coalescing(&self) -> f64 {
         if self.rows == 0 { 0.0 } else { self.saves as f64 / self.rows as f64 }
@@ -86,7 +91,8 @@ pub(crate) fn detail(shared: &Shared) -> serde_json::Value {
     shared.look_mut(|state| {
         let commits_per_s = state.counts.commits.per_s(Instant::now());
         gauges(state);
-        let (ledger, counts) = (&state.ledger, &state.counts);
+        let (ledger, counts, queue) = (&state.ledger, &state.counts, &state.journal);
+        let [p50, p99, max] = queue.sync_times().map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         json!({
             "dirty": ledger.dirty_records(),
             "dirty_bytes": ledger.dirty_bytes(),
@@ -99,7 +105,18 @@ pub(crate) fn detail(shared: &Shared) -> serde_json::Value {
             "batches": counts.batches,
             "commands": counts.commands,
             "saves_per_row": counts.coalescing(),
+            "coalescing": counts.coalescing(),
+            "batch_rows": counts.batch_rows(),
             "store_failing": counts.failing,
+            "lsn": ledger.lsn(),
+            "synced_lsn": queue.synced,
+            "applied_lsn": queue.applied,
+            "journal_bytes": queue.size.bytes,
+            "journal_segments": queue.size.segments,
+            "journal_waiting_bytes": ledger.log_bytes(),
+            "journal_failing": queue.failing,
+            "syncs": queue.syncs,
+            "sync_us": { "p50": p50, "p99": p99, "max": max },
         })
     })
 }
@@ -110,6 +127,18 @@ pub(crate) fn gauges(state: &State) {
     metrics::gauge!("paifang_dc_dirty_bytes").set(state.ledger.dirty_bytes() as f64);
     metrics::gauge!("paifang_dc_hot_records").set(state.ledger.hot_records() as f64);
     metrics::gauge!("paifang_dc_lag_seconds").set(state.lag().as_secs_f64());
+    metrics::gauge!("paifang_dc_coalescing_ratio").set(state.counts.coalescing());
+    metrics::gauge!("paifang_dc_set_aside_records").set(state.ledger.set_aside_records() as f64);
+    metrics::gauge!("paifang_dc_store_failing").set(f64::from(u8::from(state.counts.failing.is_some())));
+    let queue = &state.journal;
+    metrics::gauge!("paifang_dc_journal_bytes").set(queue.size.bytes as f64);
+    metrics::gauge!("paifang_dc_journal_segments").set(queue.size.segments as f64);
+    metrics::gauge!("paifang_dc_journal_waiting_bytes").set(state.ledger.log_bytes() as f64);
+    metrics::gauge!("paifang_dc_journal_failing").set(f64::from(u8::from(queue.failing.is_some())));
+    metrics::gauge!("paifang_dc_synced_lsn").set(queue.synced as f64);
+    metrics::gauge!("paifang_dc_applied_lsn").set(queue.applied as f64);
+    metrics::counter!("paifang_dc_journal_written_bytes_total").absolute(queue.written_bytes);
+    metrics::counter!("paifang_dc_journal_syncs_total").absolute(queue.syncs);
 }
 
 fn round(duration: Duration) -> f64 {

@@ -1,17 +1,22 @@
 //! What dc asks of a store. A [`Store`] writes, one batch a transaction, on one thread; [`Reader`]s read, on others, what is committed.
 
 pub(crate) mod batch;
+#[cfg(test)]
+pub(crate) mod conformance;
+pub(crate) mod mysql;
 pub(crate) mod sqlite;
 
 use std::collections::HashMap;
 
 use proto::{
     ids::ItemId,
-    internal::{AuditRecord, GmAccountReply, RelationTo, Sanction, SanctionKind},
-    record::PlayerRecord,
+    internal::{AuditRecord, GmAccountReply, RankBy, RankEntry, RelationTo, RoleVersion, Sanction, SanctionKind},
+    record::{Mail, PlayerRecord},
 };
 
 pub(crate) use batch::{Batch, Command, PendingUnit, Reply, Row};
+
+use service::cache::ranking::Standing;
 
 use crate::{
     ledger::{Lsn, units::UnitId},
@@ -51,8 +56,13 @@ pub(crate) type CommandResult = Result<Reply, Refusal>;
 
 /// The writing side.
 pub(crate) trait Store: Send {
+    /// The change up to which the store has everything: the highest [`Batch::lsn`] that it applied, 0 in a new database. Asked once, after
+    /// the store was opened: the journal is replayed from there.
+    fn applied_lsn(&mut self) -> Result<Lsn, StoreError>;
+
     /// Writes the batch in one transaction, synced before it returns: all of it or, on an error, nothing. A row whose revision the store has
-    /// already is no error, so a batch whose outcome is unknown can be applied again. Returns what came of each command.
+    /// already is no error, so a batch whose outcome is unknown can be applied again.
+    /// In the same transaction the store's `applied_lsn` becomes [`Batch::lsn`] unless it is higher already. Returns what came of each command.
     fn apply(&mut self, batch: &Batch) -> Result<Vec<CommandResult>, StoreError>;
 
     /// Keeps rows that `apply` refused beside the players, with the reason, for a person to look at.
@@ -102,10 +112,22 @@ pub(crate) struct SanctionsWanted {
 /// The reading side: sees all that was committed before the call.
 pub(crate) trait Reader: Send {
     fn player(&self, player: u64) -> Result<Option<StoredPlayer>, StoreError>;
+    /// The newest of what the store refused of a player and keeps aside, without owner, epoch and revision.
+    fn set_aside(&self, player: u64) -> Result<Option<StoredPlayer>, StoreError>;
     fn player_named(&self, name_key: &str) -> Result<Option<u64>, StoreError>;
     fn players_of(&self, account: u64) -> Result<Vec<StoredPlayer>, StoreError>;
+    /// The players of an account with their versions, and not their records.
+    fn versions_of(&self, account: u64) -> Result<Vec<RoleVersion>, StoreError>;
+    /// The foremost, of equals the older role first.
+    fn foremost(&self, by: RankBy, limit: u32) -> Result<Vec<RankEntry>, StoreError>;
+    /// Where players stand whose numbers are above this one, in their order.
+    fn standings(&self, after: u64, limit: u32) -> Result<Vec<Standing>, StoreError>;
     /// Who holds these items; those that nobody holds are missing.
     fn holders(&self, items: &[ItemId]) -> Result<HashMap<ItemId, u64>, StoreError>;
+    /// A mail, taken or not, by its id.
+    fn mail(&self, id: &[u8; 16]) -> Result<Option<Mail>, StoreError>;
+    /// What waits for a player, oldest first.
+    fn mails_of(&self, player: u64, limit: u32) -> Result<Vec<Mail>, StoreError>;
     fn account_named(&self, name: &str) -> Result<Option<StoredAccount>, StoreError>;
     fn account(&self, account: u64) -> Result<Option<StoredAccount>, StoreError>;
     fn relations(&self, player: u64) -> Result<RelationsOf, StoreError>;
@@ -122,4 +144,28 @@ pub(crate) struct Opened {
     pub readers: Vec<Box<dyn Reader>>,
     /// The units that it remembers, oldest first.
     pub applied: Vec<(UnitId, Lsn)>,
+}
+
+/// The mails that a batch has, each once, as it leaves them.
+pub(crate) fn mails_after(batch: &Batch) -> Vec<&Mail> {
+    let mut mails: std::collections::BTreeMap<&[u8], &Mail> = std::collections::BTreeMap::new();
+    mails.extend(batch.units.iter().filter_map(|unit| unit.mail.as_deref()).map(|mail| (&mail.id[..], mail)));
+    mails.into_values().collect()
+}
+
+/// A mail from its columns.
+pub(crate) fn read_mail(format: i64, body: &[u8]) -> Result<Mail, StoreError> {
+    let unreadable = |why: String| StoreError::Refused(format!("a stored mail can't be read: {why}"));
+    if format != RECORD_FORMAT {
+        return Err(unreadable(format!("its format is {format}")));
+    }
+    prost::Message::decode(body).map_err(|err: prost::DecodeError| unreadable(err.to_string()))
+}
+
+/// The indexed column of a ranking.
+pub(crate) fn ranked_column(by: RankBy) -> &'static str {
+    match by {
+        RankBy::Coins => "coins",
+        _ => "level",
+    }
 }

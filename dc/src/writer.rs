@@ -1,22 +1,27 @@
-//! What is shared between those who ask and the one task that stores: the ledger behind a lock, what waits, and the [`Writer`].
+//! What is shared between those who ask, the journal's thread and the one task that stores: the ledger behind a lock, what waits, and the
+//! [`Writer`].
 //!
-//! While a batch is being stored requests pile up; the next batch has all of them (group commit). A batch is due at once when somebody waits
-//! for it (class D2, commands) and `flush_period` after the first unstored change otherwise (class D0), so many saves of a player between
-//! two batches are stored as one.
+//! The answer to a save waits for the [journal](crate::journal), never for the store. A batch for the store is due at once when a command
+//! waits for it, and `flush_period` after the first unstored change otherwise, so many saves of a player between two batches are stored as
+//! one. The journal has what a batch has, synced, before the store gets it; only while the journal can't be written is the store ahead.
+//! After the store's commit the journal needs what is in it no more, and deletes the segments that are wholly below.
 //!
-//! When the store is unavailable, those who wait are told so; nobody is told that something is safe. Records stay dirty and are
-//! tried again with a growing pause; reads and saves of class D0 go on until `dirty_bytes_max`. When the store refuses a batch, its parts
-//! are stored one by one, and a part that is refused alone is set aside: logged, counted, kept in a table, its players read-only.
-//! A failed sync ends the process, which then reads from the disk what is true.
+//! When the store is unavailable, commands are refused (CALL_UNAVAILABLE), records stay dirty and are tried again with a growing pause;
+//! all saves go on until `dirty_bytes_max` or the journal's quota. When the store refuses a batch, its parts are stored one by one, and a
+//! part that is refused alone is set aside: logged, counted, kept in a table, its players read-only.
+//! A store whose own sync failed ends the process, which then reads from the disk what is true.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Duration,
 };
+
+use proto::internal::Durability;
+use service::kill;
 
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -25,7 +30,12 @@ use tokio::{
 use tracing::{error, warn};
 
 use crate::{
-    ledger::{Ledger, Lsn},
+    journal::{
+        queue::Queue,
+        thread::{JournalThread, Work},
+    },
+    ledger::{Ledger, Lsn, log::Entry},
+    profiles::Publisher,
     refusal::Refusal,
     status::Counts,
     store::{Batch, Command, CommandResult, Store, StoreError},
@@ -48,28 +58,23 @@ pub(crate) struct Shared {
 struct Inner {
     state: Mutex<State>,
     work: Notify,
+    journal: Condvar,
     ended: watch::Sender<Option<Result<(), String>>>,
+    publisher: Publisher,
 }
 
 /// Everything that the lock guards. It is never held over a wait or over I/O.
 pub(crate) struct State {
     pub ledger: Ledger,
     pub counts: Counts,
-    /// The store has every change up to this one.
-    durable: Lsn,
+    pub journal: Queue,
+    /// The journal's thread has nothing more to come.
+    pub journal_stopped: bool,
     /// When the oldest change that the store lacks was made.
     dirty_since: Option<Instant>,
-    waiting: Vec<Waiting>,
     commands: VecDeque<Queued>,
     commands_bytes: usize,
     closed: bool,
-}
-
-/// Somebody who waits until a change is stored.
-struct Waiting {
-    lsn: Lsn,
-    players: Vec<u64>,
-    answer: oneshot::Sender<Result<(), Refusal>>,
 }
 
 struct Queued {
@@ -78,11 +83,18 @@ struct Queued {
 }
 
 impl Shared {
-    pub(crate) fn new(ledger: Ledger) -> Self {
-        let durable = ledger.lsn();
-        let (waiting, commands, counts) = (Vec::new(), VecDeque::new(), Counts::default());
-        let state = State { ledger, counts, durable, dirty_since: None, waiting, commands, commands_bytes: 0, closed: false };
-        Self { inner: Arc::new(Inner { state: Mutex::new(state), work: Notify::new(), ended: watch::Sender::new(None) }) }
+    pub(crate) fn new(ledger: Ledger, journal: Queue) -> Self {
+        let (commands, counts) = (VecDeque::new(), Counts::default());
+        let dirty_since = ledger.is_dirty().then(Instant::now);
+        let (journal_stopped, commands_bytes, closed) = (false, 0, false);
+        let state = State { ledger, counts, journal, journal_stopped, dirty_since, commands, commands_bytes, closed };
+        let (work, journal, ended) = (Notify::new(), Condvar::new(), watch::Sender::new(None));
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), work, journal, ended, publisher: Publisher::default() }) }
+    }
+
+    /// Takes to the cache what the store has.
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.inner.publisher
     }
 
     /// Looks at the state.
@@ -108,7 +120,12 @@ impl Shared {
             state.dirty_since = Some(Instant::now());
         }
         let wake = state.is_urgent() || !was_dirty && state.ledger.is_dirty();
+        let journal = !state.ledger.log().is_empty() || state.journal.wants_sync();
         drop(state);
+        if journal {
+            kill::point("published");
+            self.inner.journal.notify_one();
+        }
         if wake {
             self.inner.work.notify_one();
         }
@@ -128,6 +145,40 @@ impl Shared {
             Ok(())
         })?;
         answered.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// What the journal's thread has to do; waits until there is something.
+    pub(crate) fn journal_work(&self, next: impl Fn(&mut State) -> Work) -> Work {
+        let mut state = self.lock();
+        loop {
+            let until = match next(&mut state) {
+                Work::Wait(until) => until,
+                work => return work,
+            };
+            state = match until {
+                None => self.inner.journal.wait(state).expect("nobody panics with the state"),
+                Some(until) => {
+                    let pause = until.saturating_duration_since(std::time::Instant::now());
+                    self.inner.journal.wait_timeout(state, pause).expect("nobody panics with the state").0
+                }
+            };
+        }
+    }
+
+    /// Lets the journal's thread end when it has nothing to do.
+    pub(crate) fn stop_journal(&self) {
+        self.lock().journal_stopped = true;
+        self.inner.journal.notify_one();
+    }
+
+    /// Ends when the journal has everything up to a change, synced, or can't.
+    async fn journal_has(&self, lsn: Lsn) -> Result<(), Refusal> {
+        let waiting = self.lock().journal.wait(lsn, Durability::D2);
+        self.inner.journal.notify_one();
+        match waiting {
+            Some(waiting) => waiting.await.unwrap_or_else(|_| Err(lost())),
+            None => Ok(()),
+        }
     }
 
     /// Refuses whatever comes from now on, and waits until everything is stored.
@@ -156,14 +207,15 @@ impl Shared {
 }
 
 impl State {
-    /// Something to wait on until the store has the change; none if it has. `players` are those whose being set aside would spoil it.
-    pub(crate) fn wait(&mut self, lsn: Lsn, players: Vec<u64>) -> Option<oneshot::Receiver<Result<(), Refusal>>> {
-        if lsn <= self.durable {
-            return None;
-        }
-        let (answer, answered) = oneshot::channel();
-        self.waiting.push(Waiting { lsn, players, answer });
-        Some(answered)
+    /// Whether the journal takes a change of this class.
+    pub(crate) fn admit(&self, class: Durability) -> Result<(), Refusal> {
+        self.journal.admit(class, self.ledger.log_bytes())
+    }
+
+    /// Changes that the journal could not take, but for those that the store has by now.
+    pub(crate) fn give_back(&mut self, mut entries: Vec<Entry>) {
+        entries.retain(|entry| self.journal.applied < entry.lsn);
+        self.ledger.log().give_back(entries);
     }
 
     /// Age of the oldest change that the store lacks.
@@ -172,7 +224,7 @@ impl State {
     }
 
     fn is_urgent(&self) -> bool {
-        self.closed || !self.waiting.is_empty() || !self.commands.is_empty() || self.ledger.is_nearly_full()
+        self.closed || !self.commands.is_empty() || self.ledger.is_nearly_full()
     }
 
     /// What the store lacks, and who waits for the commands in it.
@@ -181,20 +233,14 @@ impl State {
         self.commands_bytes = 0;
         (Batch { now_ms: crate::now_ms(), commands, ..self.ledger.batch() }, answers)
     }
-
-    /// Tells those who wait for what the batch has.
-    fn tell(&mut self, batch: &Batch, result: impl Fn(&[u64]) -> Result<(), Refusal>) {
-        for waiting in self.waiting.extract_if(.., |waiting| waiting.lsn <= batch.lsn) {
-            // Whoever gave up waiting needs no answer.
-            let _ = waiting.answer.send(result(&waiting.players));
-        }
-    }
 }
 
 /// The task that stores.
 pub(crate) struct Writer {
     pub shared: Shared,
     pub store: Box<dyn Store>,
+    /// The journal's thread, which ends after this task.
+    pub journal: JournalThread,
     pub flush_period: Duration,
 }
 
@@ -206,18 +252,21 @@ struct Stored {
 
 impl Writer {
     /// Stores until [`Shared::close`] and everything is stored, or until it can't go on.
-    pub(crate) async fn run(self) {
-        let shared = self.shared.clone();
+    pub(crate) async fn run(mut self) {
         let end = self.store_all().await;
-        let mut state = shared.lock();
-        state.closed = true;
-        state.waiting.clear(); // whoever still waits learns that the outcome is unknown
-        state.commands.clear();
-        drop(state);
+        let Self { shared, store, journal, .. } = self;
+        drop(store); // with its lock: whoever sees the end may start again
+        shared.look_mut(|state| {
+            state.closed = true;
+            state.commands.clear(); // whoever still waits learns that the outcome is unknown
+        });
+        // Dropping it waits for what is under way. It does not panic: it aborts the process.
+        _ = tokio::task::spawn_blocking(|| drop(journal)).await;
+        shared.look_mut(|state| state.journal.end());
         shared.inner.ended.send_replace(Some(end.map_err(|err| err.to_string())));
     }
 
-    async fn store_all(mut self) -> Result<(), StoreError> {
+    async fn store_all(&mut self) -> Result<(), StoreError> {
         let mut failures = 0;
         loop {
             if failures == 0 {
@@ -228,6 +277,9 @@ impl Writer {
             if batch.is_empty() && self.shared.look(|state| state.closed) {
                 return self.blocking(|store| store.close()).await;
             }
+            kill::point("batch");
+            // Refused? Then the journal's disk is full, and what the store takes is what makes room.
+            _ = self.shared.journal_has(batch.lsn).await;
             match self.store(&batch).await {
                 Ok(stored) => {
                     failures = 0;
@@ -241,7 +293,7 @@ impl Writer {
                     failures += 1;
                     self.put_off(&batch, &text, answers);
                     if STOP_TRIES <= failures && self.shared.look(|state| state.closed) {
-                        return Err(StoreError::Unavailable(format!("{text}; {} records are not stored", batch.rows.len())));
+                        return leave(self.shared.clone(), &batch, &text).await;
                     }
                     tokio::time::sleep((RETRY_MIN * 2u32.saturating_pow(failures - 1)).min(RETRY_MAX)).await;
                 }
@@ -287,15 +339,14 @@ impl Writer {
     fn acknowledge(&self, batch: &Batch, stored: &Stored, taken: Instant) {
         let mut state = self.shared.lock();
         state.ledger.stored(batch, &stored.refused);
-        state.durable = batch.lsn;
+        state.journal.applied(batch.lsn);
         state.dirty_since = state.ledger.is_dirty().then_some(taken);
         state.counts.batch(batch.rows.len(), batch.commands.len());
         state.counts.failing = None;
-        state.tell(batch, |players| match players.iter().find(|player| stored.refused.contains(player)) {
-            Some(player) => Err(Refusal::Internal(format!("the store refused the record of player {player}"))),
-            None => Ok(()),
-        });
         state.ledger.evict();
+        drop(state);
+        self.shared.inner.journal.notify_one();
+        self.shared.publisher().stored(batch, &stored.refused);
     }
 
     fn put_off(&self, batch: &Batch, text: &str, answers: Vec<oneshot::Sender<CommandResult>>) {
@@ -305,8 +356,7 @@ impl Writer {
         }
         state.counts.failing = Some(text.into());
         metrics::counter!("paifang_dc_store_failures_total").increment(1);
-        let refusal = Refusal::Unavailable(format!("the store is unavailable, nothing is safe yet: {text}"));
-        state.tell(batch, |_| Err(refusal.clone()));
+        let refusal = Refusal::Unavailable(format!("the store is unavailable, nothing was done: {text}"));
         drop(state);
         for answer in answers {
             let _ = answer.send(Err(refusal.clone()));
@@ -330,6 +380,16 @@ impl Writer {
     }
 }
 
+/// Ends without the store: what it lacks is in the journal for the next start, or is told to be lost.
+async fn leave(shared: Shared, batch: &Batch, text: &str) -> Result<(), StoreError> {
+    let records = batch.rows.len();
+    if shared.journal_has(batch.lsn).await.is_err() {
+        return Err(StoreError::Unavailable(format!("{text}; {records} records are neither stored nor in the journal")));
+    }
+    warn!(%text, records, "stopping without the store; what it lacks is in the journal, for the next start");
+    Ok(())
+}
+
 /// Each part alone; those that are refused alone are set aside.
 fn store_parts(store: &mut dyn Store, batch: &Batch) -> Result<Stored, StoreError> {
     let mut refused = HashSet::new();
@@ -337,14 +397,14 @@ fn store_parts(store: &mut dyn Store, batch: &Batch) -> Result<Stored, StoreErro
         let Err(err) = store.apply(&part) else { continue };
         let StoreError::Refused(reason) = err else { return Err(err) };
         let players: Vec<u64> = part.rows.iter().map(|row| row.player).collect();
-        error!(?players, %reason, "set aside: the store refuses these records; their players are read-only until dc is restarted");
+        error!(?players, %reason, "set aside: the store refuses these records; their players are read-only until their rows in the table set_aside are gone and dc is restarted");
         metrics::counter!("paifang_dc_set_aside_total").increment(players.len() as u64);
         store.set_aside(&part, &reason)?;
         refused.extend(players);
     }
     let mut commands = Vec::with_capacity(batch.commands.len());
     for command in &batch.commands {
-        let alone = Batch { lsn: batch.lsn, now_ms: batch.now_ms, commands: vec![command.clone()], ..Batch::default() };
+        let alone = Batch { now_ms: batch.now_ms, commands: vec![command.clone()], ..Batch::default() };
         match store.apply(&alone) {
             Ok(results) => commands.extend(results),
             Err(StoreError::Refused(reason)) => {
@@ -354,6 +414,7 @@ fn store_parts(store: &mut dyn Store, batch: &Batch) -> Result<Stored, StoreErro
             Err(err) => return Err(err),
         }
     }
+    store.apply(&Batch { lsn: batch.lsn, now_ms: batch.now_ms, ..Batch::default() })?; // now it has all that it will take
     Ok(Stored { commands, refused })
 }
 
@@ -361,6 +422,10 @@ fn store_parts(store: &mut dyn Store, batch: &Batch) -> Result<Stored, StoreErro
 struct Gone;
 
 impl Store for Gone {
+    fn applied_lsn(&mut self) -> Result<Lsn, StoreError> {
+        Err(StoreError::Fatal("the store is gone".into()))
+    }
+
     fn apply(&mut self, _: &Batch) -> Result<Vec<CommandResult>, StoreError> {
         Err(StoreError::Fatal("the store is gone".into()))
     }

@@ -93,6 +93,7 @@ impl Backend {
         let gates = ["gate-1", "gate-2"].map(|id| Member {
             id: ProcessId(id.into()),
             kind: ProcessKind::Gate,
+            host: None,
             link: "127.0.0.1:1".parse().unwrap(),
         });
         let (source, members) = Members::new(gates.to_vec());

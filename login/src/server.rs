@@ -14,6 +14,7 @@ use proto::{
 };
 use service::{
     CallError, Handler, IncomingCall, Link, Links, Process, ProcessKind,
+    cache::Cache,
     config::Zone,
     events::{Events, Subject},
     random::Random,
@@ -42,6 +43,7 @@ const RETRY: Duration = Duration::from_millis(1000);
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) zone: Arc<Zone>,
+    pub(crate) cache: Cache,
     pub(crate) events: Events,
     pub(crate) hashers: Hashers,
     pub(crate) budget: Mutex<Budget>,
@@ -58,6 +60,7 @@ impl Desk {
     pub(crate) fn new(process: &Process, hashers: Hashers, failures_per_minute: u32) -> Self {
         Self {
             zone: Arc::clone(&process.zone),
+            cache: process.cache.clone(),
             events: process.events.clone(),
             hashers,
             budget: Mutex::new(Budget::new(failures_per_minute)),

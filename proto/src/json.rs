@@ -93,6 +93,33 @@ pub mod hex {
     }
 }
 
+/// Lists of bytes, each as lower-case hexadecimal digits.
+pub mod hex_list {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::hex::{decode, encode};
+
+    /// As strings of digits.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<S: Serializer>(list: &[Bytes], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(|bytes| encode(bytes)))
+    }
+
+    /// From strings of digits.
+    ///
+    /// # Errors
+    /// When one is no even number of hexadecimal digits.
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<Bytes>, D::Error> {
+        let list = Vec::<String>::deserialize(from)?;
+        let bytes =
+            |digits: &String| decode(digits).ok_or_else(|| D::Error::custom(format!("`{digits}` is no even number of hexadecimal digits")));
+        list.iter().map(bytes).collect()
+    }
+}
+
 /// Behaviour events as one flat JSON object: the head's fields, `kind` (the body's name in snake case), and the body's fields.
 pub mod event {
     use serde_json::Value;

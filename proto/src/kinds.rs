@@ -263,6 +263,12 @@ kinds! {
     0x020b FriendNotice     ToClient  Center  ANY           Session Social  128;
     0x020c Announcement     ToClient  Center  ANY           Session Social  2048;
     0x020d ShutdownNotice   ToClient  Center  ANY           Session Social  1024;
+    0x0210 TradeOpen        ToServer  Center  PLAYING       Session Social  128;
+    0x0211 TradeSet         ToServer  Center  PLAYING       Session Social  TO_SERVER_BODY_MAX;
+    0x0212 TradeConfirm     ToServer  Center  PLAYING       Session Social  64;
+    0x0213 TradeCancel      ToServer  Center  PLAYING       Session Social  64;
+    0x0214 TradeState       ToClient  Center  ANY           Session Social  TO_CLIENT_BODY_MAX;
+    0x0215 TradeEnded       ToClient  Center  ANY           Session Social  1024;
 
     0x0301 Entered          ToClient  Scene   ANY           Session Action  TO_CLIENT_BODY_MAX;
     0x0302 Move             ToServer  Scene   PLAYING       Frame   Move    32;
@@ -273,6 +279,13 @@ kinds! {
     0x0307 CellChanges      ToClient  Scene   ANY           Session Move    TO_CLIENT_BODY_MAX;
     0x0308 Say              ToServer  Scene   PLAYING       Session Chat    TO_SERVER_BODY_MAX;
     0x0309 Said             ToClient  Scene   ANY           Session Chat    2048;
+    0x0320 TradeSettled     ToClient  Scene   ANY           Durable Action  64;
+    0x0321 MailSend         ToServer  Scene   PLAYING       Session Action  TO_SERVER_BODY_MAX;
+    0x0322 MailSent         ToClient  Scene   ANY           Durable Action  64;
+    0x0323 MailList         ToServer  Scene   PLAYING       Session Action  0;
+    0x0324 Mails            ToClient  Scene   ANY           Session Action  TO_CLIENT_BODY_MAX;
+    0x0325 MailTake         ToServer  Scene   PLAYING       Session Action  64;
+    0x0326 MailTaken        ToClient  Scene   ANY           Durable Action  TO_CLIENT_BODY_MAX;
 
     // The example game's own.
     0x0340 Attack           ToServer  Scene   PLAYING       Session Action  16;

@@ -105,6 +105,9 @@ calls! {
     0x0110 SceneEnter      => SceneEntered;
     0x0111 SceneLeave      => Done;
     0x0112 SceneTeleport   => Done;
+    0x0118 GoodsLook       => GoodsSeen;
+    0x0119 TradePrepare    => TradePrepared;
+    0x011a TradeSettle     => Done;
     // to dc
     0x0120 AccountCreate   => AccountReply;
     0x0121 AccountFind     => AccountReply;
@@ -127,6 +130,10 @@ calls! {
     0x0132 AuditAppend     => AuditReply;
     0x0133 AuditOutcome    => Done;
     0x0134 AuditList       => AuditReply;
+    0x0138 UnitFind        => UnitFound;
+    0x0139 MailFind        => MailListed;
+    0x013d RankList        => RankListed;
+    0x013e RankRebuild     => RankRebuilt;
     // to logsvc
     0x0140 EventsAppend    => EventsStored;
 }

@@ -2,7 +2,7 @@
 
 use proto::{
     ClientMessage, Frame,
-    client::{Fault, FaultCode, Move, Say},
+    client::{Fault, FaultCode, MailList, MailSend, MailTake, Move, Say},
     event::{FaultShown, event::Body},
     ids::PlayerId,
     kinds::Delivery,
@@ -25,6 +25,9 @@ impl Scene {
         let Some((player, line)) = route.and_then(|(player, line)| Some((player, self.line(line)?))) else {
             return refuse(link, forwarded.id, &frame, &Fault::retry(FaultCode::Unavailable, "your character is not here", 1_000));
         };
+        if matches!(frame.kind(), MailSend::KIND | MailList::KIND | MailTake::KIND) {
+            return self.on_mail(player, &line, frame);
+        }
         let fault = match input_of(PlayerId(player), &frame) {
             Ok(input) => {
                 if line.input(input, frame.bytes().len()) {

@@ -3,6 +3,7 @@
 
 mod bag;
 mod config;
+mod deals;
 mod fight;
 mod levels;
 mod npcs;
@@ -17,13 +18,16 @@ use std::{
 use proto::{
     ClientMessage,
     client::{self, Attack, Fault, FaultCode, Give, UseItem, UsePortal},
+    ids::ItemId,
 };
 
 use self::{
     config::{GameConfig, Herd, Portal},
     npcs::Npc,
 };
-use crate::rules::{Character, Ctx, Destination, Entity, EntityId, Kind, Looks, MapFacts, Position, Request, Rules, StateHash};
+use crate::rules::{
+    Character, Ctx, Deal, Destination, Entity, EntityId, Goods, Kind, Looks, MapFacts, Position, Request, Rules, StateHash,
+};
 
 /// How near a portal has to be, in centimetres.
 const PORTAL_REACH: u32 = 300;
@@ -108,6 +112,18 @@ impl Rules for Game {
             UsePortal::KIND => self.use_portal(ctx, entity),
             _ => Err(Fault::new(FaultCode::UnknownKind, "this game has no such request")),
         }
+    }
+
+    fn offer(&self, character: &Character, coins: u64, items: &[ItemId]) -> Result<Goods, Fault> {
+        deals::offer(character, coins, items)
+    }
+
+    fn deal(&self, character: &Character, gives: &Goods, gets: &Goods) -> Result<Character, Fault> {
+        deals::deal(character, gives, gets)
+    }
+
+    fn dealt(&mut self, ctx: &mut Ctx<'_>, entity: EntityId, deal: &Deal) {
+        deals::dealt(ctx, entity, deal);
     }
 
     fn tick(&mut self, ctx: &mut Ctx<'_>) {

@@ -104,6 +104,10 @@ impl Scene {
 
     /// Everybody leaves; saved and given back when this returns. Center is not told: it finds them another scene, or this one again.
     pub(crate) async fn leave_all(&self) {
+        // Of whoever is held dc decides what it has; none are held anew.
+        while 0 < self.deals().held() {
+            sleep(Duration::from_millis(20)).await;
+        }
         let permits = std::sync::Arc::new(Semaphore::new(RELEASES_MAX));
         let mut leaving = JoinSet::new();
         for line in self.lines() {

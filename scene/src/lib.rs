@@ -5,20 +5,23 @@
 //! Read in this order: [`world`] (the pure rules of a line), [`rules`] (the interface behind which a game stands) and [`game`] (the
 //! example); then the shell: `line` (the thread that ticks a world), `publisher` (effects to gates), `saver` (effects to dc),
 //! `players` (who is here), `scene` (what arrives on links), `forward` (what clients send), `enter`, `leave` and `handoff` (how
-//! players come and go).
+//! players come and go), `deal`, `trade` and `mail` (how goods change hands beyond a line).
 #![forbid(unsafe_code)]
 
+mod deal;
 mod enter;
 mod forward;
 pub mod game;
 mod handoff;
 mod leave;
 mod line;
+mod mail;
 mod players;
 mod publisher;
 pub mod rules;
 mod saver;
 mod scene;
+mod trade;
 pub mod world;
 
 use std::{sync::Arc, time::Duration};

@@ -12,7 +12,12 @@ use std::{
     thread,
 };
 
-use proto::{client::Fault, ids::PlayerId, record::PlayerRecord};
+use proto::{
+    Frame,
+    client::Fault,
+    ids::{ItemId, PlayerId},
+    record::PlayerRecord,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -23,7 +28,7 @@ use self::{outputs::Outputs, queue::Queue, schedule::Schedule, schedule::TickTim
 use crate::{
     publisher::Binding,
     saver::Saver,
-    world::{Destination, Effect, Enter, Input, World},
+    world::{Deal, Destination, Effect, Enter, Goods, Input, Sides, World},
 };
 
 /// What a line is told.
@@ -39,6 +44,10 @@ pub(crate) enum Order {
     Leave(PlayerId, bool, oneshot::Sender<PlayerRecord>),
     /// A player is about to go to another line; answered with its record.
     Freeze(PlayerId, oneshot::Sender<PlayerRecord>),
+    /// What a player would give; answered at once.
+    Look(PlayerId, u64, Vec<ItemId>, oneshot::Sender<Result<Goods, Fault>>),
+    /// A player is held for a deal; answered with its two sides, or why it is not.
+    Hold(PlayerId, Box<Deal>, oneshot::Sender<Result<Box<Sides>, Fault>>),
     /// The link with this number is down.
     GateDown(u64),
     /// Everybody leaves, and the line ends; answered with their records.
@@ -146,6 +155,25 @@ impl Line {
         self.order(Order::Input(Input::Unfreeze { player, fault }));
     }
 
+    /// What a player would give, described. None: the line has ended.
+    pub(crate) async fn look(&self, player: PlayerId, coins: u64, items: Vec<ItemId>) -> Option<Result<Goods, Fault>> {
+        let (done, looked) = oneshot::channel();
+        self.order(Order::Look(player, coins, items, done));
+        looked.await.ok()
+    }
+
+    /// Nothing that a player has changes from here on; it with and without the deal, or why it is not held. None: the line has ended.
+    pub(crate) async fn hold(&self, player: PlayerId, deal: Deal) -> Option<Result<Box<Sides>, Fault>> {
+        let (done, held) = oneshot::channel();
+        self.order(Order::Hold(player, Box::new(deal), done));
+        held.await.ok()
+    }
+
+    /// A held player is free; `done`: with the deal. `tell` goes to its client.
+    pub(crate) fn settle(&self, player: PlayerId, done: bool, tell: Option<Frame>) {
+        self.order(Order::Input(Input::Settle { player, done, tell }));
+    }
+
     /// Everybody leaves, and the line ends; their records.
     pub(crate) async fn close(&self) -> Vec<PlayerRecord> {
         let (done, closed) = oneshot::channel();
@@ -215,6 +243,10 @@ impl Ticker {
         for order in self.line.0.queue.take() {
             match order {
                 Order::Close(done) => closing = Some(done),
+                Order::Look(player, coins, items, done) => {
+                    // Whoever asked may have given up.
+                    let _ = done.send(self.world.look(player, coins, &items));
+                }
                 order => self.inputs.extend(self.outputs.expect(order)),
             }
         }

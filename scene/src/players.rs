@@ -99,6 +99,14 @@ impl Players {
         turn
     }
 
+    /// The player's turn, if nobody has it.
+    pub(crate) fn try_turn(&self, player: u64) -> Option<Turn> {
+        let mutex = self.lock().turns.entry(player).or_default().clone();
+        let mut turn = Turn { players: self.clone(), player, guard: None };
+        turn.guard = Some(mutex.try_lock_owned().ok()?);
+        Some(turn)
+    }
+
     /// The player, if it is here.
     pub(crate) fn get(&self, player: u64) -> Option<Seat> {
         self.lock().seats.get(&player).cloned()

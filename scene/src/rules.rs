@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 
 use proto::{
     ClientMessage, Frame,
-    client::{self, Fault},
+    client::{self, Fault, FaultCode},
     event::event::Body,
     ids::{ItemId, PlayerId},
 };
 
-pub use crate::world::{Character, Class, Destination, Entity, EntityId, Item, Kind, Looks, Position, Request, StateHash};
+pub use crate::world::{
+    Cause, Character, Class, Deal, Destination, Entity, EntityId, Goods, Item, Kind, Looks, Position, Request, StateHash,
+};
 use crate::world::{Core, Effect};
 
 /// The rules of one line. The same calls in the same order have to give the same answers: no clock, no chance but
@@ -41,6 +43,26 @@ pub trait Rules: Send {
     fn request(&mut self, ctx: &mut Ctx<'_>, entity: EntityId, request: &Request) -> Result<(), Fault>;
     /// A tick's own doings, after all requests.
     fn tick(&mut self, ctx: &mut Ctx<'_>);
+    /// What a character would give, described; refused if it has not got it. A game without deals refuses all.
+    ///
+    /// # Errors
+    /// With what the client is told.
+    fn offer(&self, character: &Character, coins: u64, items: &[ItemId]) -> Result<Goods, Fault> {
+        let _ = (character, coins, items);
+        Err(Fault::new(FaultCode::NotNow, "nothing changes hands in this game"))
+    }
+    /// The character as it is when it has given and got these; refused if that can't be. Nothing else of it may differ.
+    ///
+    /// # Errors
+    /// With what the client is told.
+    fn deal(&self, character: &Character, gives: &Goods, gets: &Goods) -> Result<Character, Fault> {
+        let _ = (character, gives, gets);
+        Err(Fault::new(FaultCode::NotNow, "nothing changes hands in this game"))
+    }
+    /// A deal took place, and is safe: the character has it already. Tell its client and the logs.
+    fn dealt(&mut self, ctx: &mut Ctx<'_>, entity: EntityId, deal: &Deal) {
+        let _ = (ctx, entity, deal);
+    }
     /// Everything that the rules remember, into the world's hash.
     fn hash(&self, to: &mut StateHash);
 }

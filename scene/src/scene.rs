@@ -15,8 +15,8 @@ use proto::{
     client::FaultCode,
     ids::PlayerId,
     internal::{
-        CallFaultCode, PlayerLevel, SceneEnter, SceneLeave, SceneMute, SceneReport, SceneTeleport, SessionBack, SessionEnded, SessionLost,
-        SessionOpened,
+        CallFaultCode, GoodsLook, PlayerLevel, SceneEnter, SceneLeave, SceneMute, SceneReport, SceneTeleport, SessionBack, SessionEnded,
+        SessionLost, SessionOpened, TradePrepare, TradeSettle,
     },
     link::{Call, FORWARD, LinkFrame, Notice},
 };
@@ -24,6 +24,7 @@ use service::{Handler, IncomingCall, Link, Links, Process, ProcessKind, Zone, ev
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce, mpsc};
 
 use crate::{
+    deal::Deals,
     enter,
     line::{Line, Order},
     players::{Loss, Players},
@@ -32,6 +33,8 @@ use crate::{
 
 /// Calls of center that may be under way. Full? One more is answered UNAVAILABLE, and center asks again.
 const CALLS_MAX: usize = 4_096;
+/// Requests about mail that may be under way. Full? One more is answered BUSY.
+const MAILS_MAX: usize = 1_024;
 /// Players in one part of a report.
 const REPORT_PART: usize = 500;
 
@@ -46,6 +49,8 @@ struct Inner {
     players: Players,
     links: SetOnce<Links>,
     calls: Arc<Semaphore>,
+    deals: Deals,
+    mails: Arc<Semaphore>,
     lost: mpsc::UnboundedSender<u64>,
     draining: AtomicBool,
 }
@@ -55,7 +60,18 @@ impl Scene {
     pub(crate) fn new(process: Process, lines: Vec<Line>, players: Players, lost: mpsc::UnboundedSender<u64>) -> Self {
         let by_map = lines.iter().map(|line| (line.facts().map.clone(), line.facts().index)).collect();
         let (links, calls, draining) = (SetOnce::new(), Arc::new(Semaphore::new(CALLS_MAX)), AtomicBool::new(false));
-        Self(Arc::new(Inner { process, lines, by_map, players, links, calls, lost, draining }))
+        Self(Arc::new(Inner {
+            process,
+            lines,
+            by_map,
+            players,
+            links,
+            calls,
+            deals: Deals::default(),
+            mails: Arc::new(Semaphore::new(MAILS_MAX)),
+            lost,
+            draining,
+        }))
     }
 
     /// The links are there.
@@ -76,6 +92,15 @@ impl Scene {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// Leave to have one more request about mail under way; none: there are too many.
+    pub(crate) fn mail_permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.mails.clone().try_acquire_owned().ok()
+    }
+
+    pub(crate) fn deals(&self) -> &Deals {
+        &self.0.deals
     }
 
     pub(crate) fn players(&self) -> &Players {
@@ -324,6 +349,9 @@ impl Handler for Scene {
                 let left = scene.leave(call.player, &call.reason, None).await;
                 if left { Ok(proto::internal::Done {}) } else { Err(fault(CallFaultCode::CallNotFound, "the player is not here")) }
             }),
+            GoodsLook::KIND => self.answer(call, |scene, call: GoodsLook| async move { scene.goods_look(call).await }),
+            TradePrepare::KIND => self.answer(call, |scene, call: TradePrepare| async move { scene.trade_prepare(call).await }),
+            TradeSettle::KIND => self.answer(call, |scene, call: TradeSettle| async move { scene.trade_settle(&call) }),
             SceneTeleport::KIND => {
                 self.answer(
                     call,

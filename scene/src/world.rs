@@ -5,6 +5,7 @@
 
 mod actor;
 mod core;
+mod deal;
 mod encode;
 mod grid;
 mod hash;
@@ -28,6 +29,7 @@ pub(crate) use self::core::Core;
 use self::{actor::Actor, movement::Pace};
 pub use self::{
     actor::{Character, Entity, EntityId, Item, Kind, Looks},
+    deal::{Cause, Deal, Goods, Pending, Sides},
     grid::{Cell, Grid, Position},
     hash::StateHash,
     input::{Class, Destination, Effect, Enter, Input, Request, SaveUnit},
@@ -133,6 +135,8 @@ impl World {
                 self.core.freeze(*player);
                 self.core.news.frozen.insert(*player);
             }
+            Input::Hold { player, deal } => self.hold(*player, deal),
+            Input::Settle { player, done, tell } => self.settle(*player, *done, tell.as_ref()),
             Input::Unfreeze { player, fault } => self.unfreeze(*player, fault.as_ref()),
         }
     }
@@ -154,6 +158,7 @@ impl World {
             character,
             budget: movement::Budget::default(),
             frozen: 0,
+            pending: None,
             muted_until: self.core.tick.saturating_add(enter.muted_ticks),
             view: None,
             corrected: 0,
@@ -232,7 +237,7 @@ impl World {
         let player = request.player;
         let Some(entity) = self.core.entity_of(player) else { return self.core.absent(player, request.seq) };
         let outcome = if entity.is_frozen() {
-            Err(Fault::retry(FaultCode::NotNow, "you are on your way", 1_000))
+            Err(Fault::retry(FaultCode::NotNow, "you are on your way, or in a deal", 1_000))
         } else {
             let id = entity.id;
             self.rules.request(&mut Ctx::new(&mut self.core), id, request)
@@ -273,6 +278,9 @@ impl World {
             let Some(entity) = core.entities.get_mut(id) else { continue };
             let at = entity.position;
             let Some(actor) = entity.actor.as_mut() else { continue };
+            if actor.pending.is_some() {
+                continue; // its saves wait for the deal, and its steps for them
+            }
             let due = |period: u64| core.tick.wrapping_add(player.0).is_multiple_of(period.max(1));
             if actor.unsaved_steps && due(core.config.save_ticks) {
                 actor.unsaved_steps = false;

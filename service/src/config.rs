@@ -121,12 +121,32 @@ pub struct Zone {
     pub environment: Environment,
     /// Where the zone secret comes from.
     pub secret: SecretSource,
+    /// What processes share to read from, beside dc.
+    pub cache: CacheConfig,
     /// What holds for accounts and players.
     pub players: Players,
     /// What holds for every map.
     pub world: World,
     /// All processes, by id.
     pub processes: BTreeMap<ProcessId, ProcessConfig>,
+}
+
+/// The cache that login and center read before they ask dc.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheConfig {
+    /// None: dc answers everything.
+    None,
+    /// A server of Redis.
+    Redis(RedisConfig),
+}
+
+/// A server of Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// Where its URL is: `redis://:PASSWORD@HOST:PORT/0`. [`crate::secret::text`] reads it.
+    pub url: SecretSource,
+    /// Connections of one process at most.
+    pub connections_max: usize,
 }
 
 /// What holds for accounts and players.
@@ -193,6 +213,10 @@ pub struct MapConfig {
 pub struct ProcessConfig {
     /// Its id.
     pub id: ProcessId,
+    /// The entry of the zone file that it is one of the replicas of.
+    pub replica_of: Option<String>,
+    /// The name or address of its machine or container, as the others reach it; none: they reach it where it listens.
+    pub host: Option<String>,
     /// Where it takes links.
     pub link: SocketAddr,
     /// Where it serves `/metrics`, `/healthz`, `/readyz`, `/status`, and center the GM API.
@@ -319,13 +343,30 @@ pub struct DcConfig {
     pub dirty_bytes_max: usize,
     /// Bytes of clean records kept in memory.
     pub cache_bytes_max: usize,
+    /// Bytes of the journal on the disk. Above 80 % of it saves of class D0 are refused, at all of it every save.
+    pub journal_bytes_max: u64,
+    /// A segment of the journal is closed at this size.
+    pub journal_segment_bytes: u64,
 }
 
 /// What dc writes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Storage {
     /// Bundled; one file in the process' data folder.
     Sqlite,
+    /// A server of MySQL or MariaDB.
+    Mysql(MysqlConfig),
+}
+
+/// A server of MySQL or MariaDB, and how dc uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MysqlConfig {
+    /// Where its URL is: `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, with `?require_ssl=true` for TLS. [`crate::secret::text`] reads it.
+    pub url: SecretSource,
+    /// Connections at most: one of them writes, the others read.
+    pub connections_max: usize,
+    /// A statement that takes longer counts as unanswered, and its connection as lost.
+    pub statement_timeout: Duration,
 }
 
 /// A logsvc.
@@ -390,6 +431,17 @@ impl Zone {
     /// The processes of a kind, by id.
     pub fn of(&self, kind: ProcessKind) -> impl Iterator<Item = &ProcessConfig> {
         self.processes.values().filter(move |process| process.kind() == kind)
+    }
+
+    /// What may run under a name: the process with this id, or all replicas of the entry of this name, from the first on.
+    pub fn named(&self, name: &str) -> Vec<&ProcessConfig> {
+        if let Some(process) = self.processes.get(&ProcessId(name.into())) {
+            return vec![process];
+        }
+        let mut replicas: Vec<_> = self.processes.values().filter(|process| process.replica_of.as_deref() == Some(name)).collect();
+        // Of one length the ids are in order: gate-2 is before gate-10.
+        replicas.sort_by_key(|process| (process.id.0.len(), &process.id));
+        replicas
     }
 
     /// The scenes that host a map, by id. The line of a map on the n-th of them (from 0) has the number n + 1.

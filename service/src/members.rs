@@ -15,8 +15,17 @@ pub struct Member {
     pub id: ProcessId,
     /// Its kind.
     pub kind: ProcessKind,
+    /// The name or address of its machine or container; none: it is reached where it listens.
+    pub host: Option<String>,
     /// Where it takes links.
     pub link: SocketAddr,
+}
+
+impl Member {
+    /// Where it is linked to, for messages.
+    pub fn at(&self) -> String {
+        self.host.as_ref().map_or_else(|| self.link.to_string(), |host| format!("{host}:{}", self.link.port()))
+    }
 }
 
 /// The watched list. Cheap to clone.
@@ -36,7 +45,12 @@ impl Members {
 
     /// The members that the zone file names.
     pub fn of_zone(zone: &Zone) -> (MembersSource, Members) {
-        let member = |process: &crate::config::ProcessConfig| Member { id: process.id.clone(), kind: process.kind(), link: process.link };
+        let member = |process: &crate::config::ProcessConfig| Member {
+            id: process.id.clone(),
+            kind: process.kind(),
+            host: process.host.clone(),
+            link: process.link,
+        };
         Self::new(zone.processes.values().map(member).collect())
     }
 

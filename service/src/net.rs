@@ -29,6 +29,40 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     bind().map_err(|err| io::Error::new(err.kind(), format!("listen on {address}: {err}{}", how(err.kind()))))
 }
 
+/// The addresses that a host's port has now, as this machine resolves names; never none.
+///
+/// # Errors
+/// When the host has no address; the error names it.
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let named = |err: io::Error| io::Error::new(err.kind(), format!("find {host}: {err}"));
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(named)?.collect();
+    if addresses.is_empty() {
+        return Err(named(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
+    }
+    Ok(addresses)
+}
+
+/// Connects to a process: to the port at its host, if it has one, or else to where it listens. The host is resolved each time, since a
+/// container may have another address after each start.
+///
+/// # Errors
+/// When nobody answers within `within`; the error names the host or the address.
+pub async fn reach(host: Option<&str>, listens: SocketAddr, within: Duration) -> io::Result<TcpStream> {
+    let Some(host) = host else { return connect(listens, within).await };
+    let resolved = match tokio::time::timeout(within, resolve(host, listens.port())).await {
+        Ok(resolved) => resolved?,
+        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("find {host}: no answer within {} s", within.as_secs()))),
+    };
+    let mut failed = None;
+    for address in resolved {
+        match connect(address, within).await {
+            Ok(stream) => return Ok(stream),
+            Err(err) => failed = Some(io::Error::new(err.kind(), format!("{host}: {err}"))),
+        }
+    }
+    Err(failed.expect("a host that resolves has an address"))
+}
+
 /// Connects, without Nagle's delay.
 ///
 /// # Errors
@@ -47,11 +81,29 @@ pub async fn connect(address: SocketAddr, within: Duration) -> io::Result<TcpStr
 mod tests {
     use super::*;
 
+    const SOON: Duration = Duration::from_secs(5);
+
     #[tokio::test]
     async fn a_taken_address_is_named_with_what_to_do() {
         let first = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let taken = first.local_addr().unwrap();
         let err = listen(taken).unwrap_err().to_string();
         assert!(err.starts_with(&format!("listen on {taken}: ")) && err.ends_with("or give another port in the zone file"), "{err}");
+    }
+
+    #[tokio::test]
+    async fn a_process_with_a_host_is_reached_there_and_not_where_it_listens() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let everywhere = SocketAddr::new([0, 0, 0, 0].into(), listener.local_addr().unwrap().port());
+        let stream = reach(Some("localhost"), everywhere, SOON).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+        // Nobody listens at 127.0.0.2; the host decides.
+        assert!(reach(Some("127.0.0.2"), everywhere, SOON).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_unknown_is_named() {
+        let err = reach(Some("no host at all"), "0.0.0.0:1".parse().unwrap(), SOON).await.unwrap_err();
+        assert!(err.to_string().starts_with("find no host at all: "), "{err}");
     }
 }

@@ -13,6 +13,7 @@ use proto::event::{ProcessState, event::Body};
 
 use crate::{
     admin::Ready,
+    cache::Cache,
     config::{ProcessConfig, ProcessId, ProcessKind, Zone},
     events::{Events, Subject},
     fs::Lock,
@@ -41,7 +42,7 @@ pub struct ProcessArgs {
     /// The zone file.
     #[arg(long, value_name = "FILE")]
     pub zone: PathBuf,
-    /// Which process of the zone file this is.
+    /// Which process of the zone file this is. The name of an entry with replicas: the first of them that nobody runs in DIR.
     #[arg(long, value_name = "ID")]
     pub id: String,
     /// State and logs are kept in DIR/<process id>.
@@ -70,6 +71,8 @@ pub struct Process {
     pub secret: ZoneSecret,
     /// Who there is.
     pub members: Members,
+    /// What it reads before it asks dc; for dc, where it publishes.
+    pub cache: Cache,
     /// Its source of chance.
     pub random: Random,
     /// Its tasks; their stop token is cancelled on SIGTERM.
@@ -86,6 +89,21 @@ pub struct Process {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct WrongUsage(String);
+
+/// What a process is given that the zone file only points at.
+struct Keys {
+    secret: ZoneSecret,
+    cache: Cache,
+    seed: u64,
+}
+
+/// The zone's cache, for those who use it: nobody else needs its password.
+fn cache_of(zone: &Zone, config: &ProcessConfig, data: &Path) -> anyhow::Result<Cache> {
+    match config.kind() {
+        ProcessKind::Login | ProcessKind::Center | ProcessKind::Dc => Cache::open(zone, data).context("open the cache"),
+        _ => Ok(Cache::None),
+    }
+}
 
 impl Process {
     /// Its id.
@@ -108,14 +126,12 @@ impl Process {
         }
         raise_files_max()?;
         let zone = Zone::load(&args.zone, &args.data).context("read the zone file")?;
-        let config = find(&zone, args, kind)?;
-        let folder = args.data.join(&args.id);
-        crate::fs::make_folder(&folder)?;
-        let lock = lock(&folder, &args.id)?;
-        crate::telemetry::start(&args.id, &folder, args.parent.is_none())?;
+        let (config, folder, lock) = claim(&find(&zone, args, kind)?, args)?;
+        crate::telemetry::start(&config.id.0, &folder, args.parent.is_none())?;
         let secret = ZoneSecret::load(&zone, &args.data)?;
+        let cache = cache_of(&zone, &config, &args.data)?;
         let seed = args.seed.unwrap_or_else(crate::secret::chance);
-        Ok(Self::assemble(zone, config, folder, lock, secret, seed))
+        Ok(Self::assemble(zone, config, folder, lock, Keys { secret, cache, seed }))
     }
 
     /// A process for tests: `id` of `zone` with its folder in `data`, a secret that all such processes share, and nothing global
@@ -128,10 +144,13 @@ impl Process {
         let folder = data.join(id);
         crate::fs::make_folder(&folder).expect("the folder can be made");
         let lock = lock(&folder, id).expect("the folder is not in use");
-        Self::assemble(zone.clone(), config, folder, lock, ZoneSecret::new(b"a secret of tests"), 1)
+        let cache = cache_of(zone, &config, data).expect("the cache's URL is there");
+        let keys = Keys { secret: ZoneSecret::new(b"a secret of tests"), cache, seed: 1 };
+        Self::assemble(zone.clone(), config, folder, lock, keys)
     }
 
-    fn assemble(zone: Zone, config: ProcessConfig, folder: PathBuf, lock: Lock, secret: ZoneSecret, seed: u64) -> Process {
+    fn assemble(zone: Zone, config: ProcessConfig, folder: PathBuf, lock: Lock, keys: Keys) -> Process {
+        let Keys { secret, cache, seed } = keys;
         // Not from the seed: two runs must differ even if all else is repeated. 32 bits read well in names.
         let incarnation = (crate::secret::chance() >> 32).max(1);
         let (_, members) = Members::of_zone(&zone);
@@ -144,6 +163,7 @@ impl Process {
             incarnation,
             secret,
             members,
+            cache,
             random: Random::new(own),
             tasks: Tasks::new(),
             ready: Ready::default(),
@@ -226,17 +246,38 @@ where
     outcome.and(stopped)
 }
 
-/// The entry of the zone file that the command line names.
-fn find(zone: &Zone, args: &ProcessArgs, kind: ProcessKind) -> anyhow::Result<ProcessConfig> {
+/// What the command line names in the zone file: one process, or the replicas of an entry.
+fn find(zone: &Zone, args: &ProcessArgs, kind: ProcessKind) -> anyhow::Result<Vec<ProcessConfig>> {
     let file = args.zone.display();
-    let Some(config) = zone.processes.get(&ProcessId(args.id.clone())) else {
+    let found = zone.named(&args.id);
+    let Some(config) = found.first() else {
         let ids: Vec<&str> = zone.processes.keys().map(|id| id.0.as_str()).collect();
         bail!(WrongUsage(format!("find `{}` in {file}: it has {}", args.id, ids.join(", "))));
     };
     if config.kind() != kind {
         bail!(WrongUsage(format!("run `{}` as a {kind}: {file} says that it is a {}", args.id, config.kind())));
     }
-    Ok(config.clone())
+    Ok(found.into_iter().cloned().collect())
+}
+
+/// The first of them that nobody runs on this data, with its folder and what keeps others out. A replica that died leaves its place,
+/// and what is in its folder, to the next that starts.
+fn claim(found: &[ProcessConfig], args: &ProcessArgs) -> anyhow::Result<(ProcessConfig, PathBuf, Lock)> {
+    let mut refused = None;
+    for config in found {
+        let folder = args.data.join(&config.id.0);
+        crate::fs::make_folder(&folder)?;
+        match lock(&folder, &config.id.0) {
+            Ok(lock) => return Ok((config.clone(), folder, lock)),
+            Err(err) => refused = Some(err),
+        }
+    }
+    let refused = refused.expect("at least one process was found");
+    if found.len() == 1 {
+        return Err(refused);
+    }
+    let (id, count, data) = (&args.id, found.len(), args.data.display());
+    Err(refused.context(format!("run one more `{id}`: all {count} run on {data}; raise processes.{id}.replicas in the zone file")))
 }
 
 fn lock(folder: &Path, id: &str) -> anyhow::Result<Lock> {
@@ -297,6 +338,22 @@ mod tests {
             let err = Process::start(&args(data.path(), id), kind).unwrap_err();
             assert!(err.is::<WrongUsage>() && err.to_string().contains(expected), "{err}");
         }
+    }
+
+    #[test]
+    fn each_run_of_a_replicated_entry_is_the_first_that_is_free() {
+        let data = tempfile::tempdir().unwrap();
+        let text = crate::config::DEV_ZONE.replace("  gate-1:\n", "  gate:\n    replicas: 3\n    host: gate\n");
+        let args = args(data.path(), "gate");
+        let gates = find(&Zone::for_test(&text).unwrap(), &args, ProcessKind::Gate).unwrap();
+        let mut held: Vec<_> = (0..3).map(|_| claim(&gates, &args).unwrap()).collect();
+        let ids = |held: &[(ProcessConfig, PathBuf, Lock)]| held.iter().map(|(config, ..)| config.id.0.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&held), ["gate-1", "gate-2", "gate-3"]);
+        let full = format!("{:#}", claim(&gates, &args).unwrap_err());
+        assert!(full.starts_with("run one more `gate`: all 3 run on"), "{full}");
+        drop(held.remove(1));
+        held.push(claim(&gates, &args).unwrap());
+        assert_eq!(ids(&held), ["gate-1", "gate-3", "gate-2"]);
     }
 
     #[tokio::test]

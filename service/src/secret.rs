@@ -58,6 +58,19 @@ impl ZoneSecret {
     }
 }
 
+/// A secret that is a text, such as a URL with a password in it; its `Debug` shows nothing. A relative file starts at `data`.
+///
+/// # Errors
+/// When it is not there or is no UTF-8; the error says where it was sought.
+pub fn text(source: &SecretSource, data: &Path) -> anyhow::Result<secrecy::SecretString> {
+    let place = match source {
+        SecretSource::Env(name) => format!("the environment variable {name}"),
+        SecretSource::File(path) => format!("the file {}", data.join(path).display()),
+    };
+    let bytes = read(source, data)?.filter(|bytes| !bytes.is_empty()).with_context(|| format!("{place} is not there or empty"))?;
+    Ok(String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{place} is no UTF-8"))?.into())
+}
+
 /// The secret's bytes without the white space around them; `None` if it is not there.
 pub(crate) fn read(source: &SecretSource, data: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     match source {

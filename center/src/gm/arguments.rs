@@ -203,6 +203,7 @@ mod tests {
             ("mute", json!({"name": "Alice", "for": "10m"})),
             ("announce", json!({"text": "hello everybody"})),
             ("teleport", json!({"name": "Alice", "map": "meadow", "x": "10.5", "y": 20})),
+            ("rank", json!({"action": "level", "limit": 3})),
             ("lines", json!({})),
             ("server info", json!({})),
             ("server shutdown", json!({"in": "60s"})),

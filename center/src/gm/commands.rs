@@ -2,6 +2,7 @@
 //! stands the audit record.
 
 mod players;
+mod rank;
 mod sanctions;
 mod zone;
 
@@ -51,6 +52,7 @@ pub(crate) enum Effect {
     AddSanction { kind: SanctionKind, target: Target, span: Span },
     LiftSanction { kind: SanctionKind, target: Target },
     Announce { text: String },
+    RebuildRankings,
     BeginShutdown { within: Duration },
     CancelShutdown,
 }
@@ -73,6 +75,7 @@ pub(crate) async fn prepare(center: &Arc<Center>, which: Which, arguments: &Argu
         Which::Ban => sanctions::ban(center, arguments).await,
         Which::Mute => sanctions::mute(center, arguments).await,
         Which::Announce => zone::announce(arguments),
+        Which::Rank => rank::rank(center, arguments).await,
         Which::Lines => Ok(zone::lines(center)),
         Which::ServerInfo => Ok(zone::info(center)),
         Which::ServerShutdown => zone::shutdown(center, arguments),
@@ -88,6 +91,7 @@ pub(crate) async fn carry_out(center: &Arc<Center>, effect: Effect, who: &Who, r
         Effect::AddSanction { kind, target, span } => sanctions::do_add(center, kind, target, span, &who.name, reason).await,
         Effect::LiftSanction { kind, target } => sanctions::do_lift(center, kind, target, &who.name).await,
         Effect::Announce { text } => Ok(zone::do_announce(center, &text)),
+        Effect::RebuildRankings => rank::do_rebuild(center).await,
         Effect::BeginShutdown { within } => zone::do_begin_shutdown(center, within, reason),
         Effect::CancelShutdown => zone::do_cancel_shutdown(center),
     }

@@ -85,6 +85,7 @@ pub(crate) enum Which {
     Mute,
     Announce,
     Teleport,
+    Rank,
     Lines,
     ServerInfo,
     ServerShutdown,
@@ -137,7 +138,7 @@ const fn endangers(which: Which, name: &'static str, help: &'static str, role: R
 const PLAYER: Argument = positional("name", Kind::Name, "the player's name, in any case");
 
 /// All commands.
-pub(crate) static COMMANDS: [Command; 12] = [
+pub(crate) static COMMANDS: [Command; 13] = [
     reads(
         Which::Online,
         "online",
@@ -189,6 +190,16 @@ pub(crate) static COMMANDS: [Command; 12] = [
             positional("map", Kind::Word, "the map's name"),
             positional("x", Kind::Metres, "metres east of the map's corner"),
             positional("y", Kind::Metres, "metres south of the map's corner"),
+        ],
+    ),
+    changes(
+        Which::Rank,
+        "rank",
+        "the foremost players; rebuild fills the cache's rankings from the database",
+        Role::Helper,
+        &[
+            positional("action", Kind::Choice(&["level", "coins", "rebuild"]), "by what, or rebuild"),
+            option("limit", Kind::Count, "how many, at most 500; 20 if absent"),
         ],
     ),
     reads(Which::Lines, "lines", "the open lines, who hosts them, and how full they are", Role::Observer, &[]),
@@ -251,6 +262,7 @@ mod tests {
                 "mute",
                 "announce",
                 "teleport",
+                "rank",
                 "lines",
                 "server info",
                 "server shutdown",

@@ -138,3 +138,16 @@ async fn the_end_of_a_countdown_closes_everybody_and_ends_center() {
     tokio::time::timeout(super::WITHIN, zone.center.finished()).await.expect("center ends");
     assert!(zone.center.open().is_err(), "nobody comes in any more");
 }
+
+#[tokio::test]
+async fn rankings_are_read_by_a_limit_and_rebuilt_with_an_audit_record() {
+    let zone = Zone::start().await;
+    let rank = |arguments: Value| json!({"command": "rank", "arguments": arguments});
+    let read = gm(&zone, rank(json!({"action": "coins", "limit": 3}))).await.unwrap();
+    assert_eq!(read["result"]["players"], json!([{"rank": 1, "name": "Ann", "coins": 3, "player": 7}]));
+    assert_eq!(gm(&zone, rank(json!({"action": "level", "limit": 9999}))).await.unwrap()["result"]["players"][0]["level"], 500);
+    assert!(zone.dc.log().is_empty(), "reading is not audited");
+    assert_eq!(gm(&zone, rank(json!({"action": "rebuild", "limit": 3}))).await.unwrap_err().status, 400);
+    let rebuilt = gm(&zone, rank(json!({"action": "rebuild"}))).await.unwrap();
+    assert_eq!((&rebuilt["result"]["players"], &rebuilt["audit"]), (&json!(3), &json!(7)));
+}

@@ -2,13 +2,15 @@
 
 use proto::{
     Frame,
-    client::{Fault, FaultCode, FriendList, FriendNotice, Friends, Whisper, Whispered, WorldChat, WorldChatted},
+    client::{Fault, FaultCode, FriendAdd, FriendList, FriendNotice, Friends, Role, Whisper, Whispered, WorldChat, WorldChatted},
     ids::AccountId,
     internal::{PlayerLeft, Relation, RelationTo, Relations},
     link::{GROUP_LEAVE, GROUP_PUBLISH, Publish},
+    record::Profile,
 };
+use service::cache::{Cache, Entry};
 
-use super::Zone;
+use super::{Zone, redis::Redis};
 
 fn to(player: u64, relation: Relation) -> RelationTo {
     RelationTo { player, name: format!("Player{player}"), relation: relation.into() }
@@ -80,4 +82,22 @@ async fn friends_are_told_of_coming_and_leaving() {
     assert_eq!(zone.gate.next_frame().await.kind, GROUP_LEAVE);
     let (session, _, notice) = zone.gate.delivered::<FriendNotice>().await;
     assert_eq!((session, notice), (1, FriendNotice { name: "Player2".into(), online: false }));
+}
+
+#[tokio::test]
+async fn who_is_offline_is_found_in_the_cache_and_otherwise_by_dc() {
+    let Some(mut redis) = Redis::start() else { return };
+    let mut zone = Zone::start_with(|data| Cache::open(&redis.zone(data), data).unwrap()).await;
+    zone.player(1).await;
+    let role = Role { player: 5, name: "Player5".into(), ..Role::default() };
+    let profile = Profile { role: Some(role), account: 5, version: 1 };
+    zone.center.process.cache.put(&[Entry { profile, deleted: false }]).await.unwrap();
+    // dc, in this test, knows nobody by name.
+    zone.gate.forward(1, 2, &FriendAdd { name: "pLAYER5".into() }).await;
+    let (_, seq, _) = zone.gate.delivered::<Friends>().await;
+    assert_eq!(seq, 2);
+    redis.kill();
+    zone.gate.forward(1, 3, &FriendAdd { name: "Player5".into() }).await;
+    let (_, seq, fault) = zone.gate.delivered::<Fault>().await;
+    assert_eq!((seq, fault.code()), (3, FaultCode::NotFound));
 }

@@ -59,9 +59,9 @@ fn of_account(text: &str, name: &str) -> Option<String> {
 
 impl Api {
     /// The API of the zone's center.
-    pub(crate) fn of(zone: &Zone) -> anyhow::Result<Self> {
+    pub(crate) async fn of(zone: &Zone) -> anyhow::Result<Self> {
         let center = zone.of(ProcessKind::Center).next().context("find a center in the zone file")?;
-        Ok(Self { center: center.id.clone(), address: http::reachable(center.admin) })
+        Ok(Self { center: center.id.clone(), address: http::admin(center).await? })
     }
 
     /// Whose it is, for messages.

@@ -55,7 +55,17 @@ fn read(free_ports: bool, target: &Target) -> anyhow::Result<(Zone, String)> {
     let named = |err: ConfigError| Zone::parse(&text, file, &target.data).err().unwrap_or(err);
     let zone = Zone::parse_resolved(&resolved, file, &target.data).map_err(named)?;
     let problems = scene::problems(&zone);
-    if problems.is_empty() { Ok((zone, resolved)) } else { Err(ConfigError { file: file.to_owned(), problems }.into()) }
+    if !problems.is_empty() {
+        return Err(ConfigError { file: file.to_owned(), problems }.into());
+    }
+    if let Some(process) = zone.processes.values().find(|process| process.host.is_some()) {
+        let entry = process.replica_of.as_ref().unwrap_or(&process.id.0);
+        bail!(
+            "{}: processes.{entry}.host: `zone up` starts all processes on this machine; this file is for `zone run ID`, one in each container",
+            file.display()
+        );
+    }
+    Ok((zone, resolved))
 }
 
 /// Processes of a `zone up` that was killed end by themselves, drained; until then they hold their folders.

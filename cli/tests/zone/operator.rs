@@ -88,8 +88,12 @@ fn zone_gm_names_what_is_wrong() {
         assert!(text.contains(named), "{args:?} names `{named}`: {text}");
     }
     let listed = zone.json(&["gm"]);
-    assert_eq!(listed["commands"].as_array().map(Vec::len), Some(12), "{listed:#}");
+    assert_eq!(listed["commands"].as_array().map(Vec::len), Some(13), "{listed:#}");
     let online: Value = zone.json(&["gm", "online"]);
     assert_eq!(online["ok"], true, "{online:#}");
+    let ranked = zone.json(&["gm", "rank", "coins", "--limit", "3"]);
+    assert_eq!(ranked["result"]["players"], serde_json::json!([]), "{ranked:#}");
+    let rebuilt = zone.json(&["gm", "rank", "rebuild"]);
+    assert_eq!(rebuilt["result"]["rebuilt"], false, "a zone without a cache has nothing to rebuild: {rebuilt:#}");
     assert!(zone.stop().success());
 }

@@ -25,7 +25,7 @@ use super::{
     login::{self, Account, In, LOGIN_WITHIN},
     profile::{MOVE_PERIOD, Wanderer},
     report::BLIND,
-    role, stride,
+    role, stride, trader,
 };
 use crate::{
     connection::{Backoff, Connection},
@@ -68,6 +68,9 @@ pub(crate) async fn live(shared: Arc<Shared>, number: usize, started: Instant, m
     }
     shared.totals.logged_in(inside.took);
     shared.totals.settle();
+    if shared.options.profile == Profile::Trade {
+        return Box::pin(trader::live(shared, number, inside, random, &mut phase)).await;
+    }
     let mut bot = Bot::new(shared, number, inside, random);
     Box::pin(bot.play(&mut phase)).await;
 }
@@ -100,7 +103,7 @@ async fn storm(shared: &Shared, number: usize, random: &mut Random, phase: &mut 
     }
 }
 
-async fn acting(phase: &mut watch::Receiver<Phase>) -> Option<Instant> {
+pub(super) async fn acting(phase: &mut watch::Receiver<Phase>) -> Option<Instant> {
     match *phase.wait_for(|phase| *phase != Phase::Gathering).await.ok()? {
         Phase::Acting { since } => Some(since),
         _ => None,
@@ -115,7 +118,7 @@ async fn next_phase(phase: &mut watch::Receiver<Phase>) -> Phase {
 }
 
 /// Says goodbye and reads on until the gate closes.
-async fn leave(mut connection: Connection) {
+pub(super) async fn leave(mut connection: Connection) {
     // A connection that is lost now needs no goodbye.
     if connection.queue(&Bye {}).is_ok() {
         let _ = timeout(BYE_WITHIN, async { while connection.next().await.is_ok() {} }).await;

@@ -6,10 +6,12 @@
 mod bot;
 mod latency;
 mod login;
+mod market;
 mod profile;
 mod report;
 pub(crate) mod stride;
 mod totals;
+mod trader;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +21,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+pub use market::Trades;
 pub use profile::{Profile, UnknownProfile};
 pub use report::{Latency, Login, Report};
 

@@ -25,11 +25,13 @@ pub enum Profile {
     LoginStorm,
     /// Seek out NPCs and fight them.
     Fight,
+    /// Fight for a while, then trade with one another, and go through portals meanwhile.
+    Trade,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Profile; 4] = [Profile::Walk, Profile::Crowd, Profile::LoginStorm, Profile::Fight];
+    pub const ALL: [Profile; 5] = [Profile::Walk, Profile::Crowd, Profile::LoginStorm, Profile::Fight, Profile::Trade];
 
     /// As it is written on the command line.
     pub const fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Profile {
             Profile::Crowd => "crowd",
             Profile::LoginStorm => "login-storm",
             Profile::Fight => "fight",
+            Profile::Trade => "trade",
         }
     }
 
@@ -47,14 +50,14 @@ impl Profile {
             Profile::Walk => 6000,
             Profile::Crowd => 800,
             Profile::LoginStorm => 0,
-            Profile::Fight => 7000,
+            Profile::Fight | Profile::Trade => 7000,
         }
     }
 }
 
 /// Why a word is no profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no profile is named `{0}`; there are walk, crowd, login-storm and fight")]
+#[error("no profile is named `{0}`; there are walk, crowd, login-storm, fight and trade")]
 pub struct UnknownProfile(String);
 
 impl FromStr for Profile {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::profile::Profile;
+use super::{market::Trades, profile::Profile};
 
 /// What a run measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +32,9 @@ pub struct Report {
     pub latency_ms: Latency,
     /// What went wrong, by name. `wrong_updates` (positions that their bot was never at) and `resumed` are always there.
     pub errors: BTreeMap<String, u64>,
+    /// What trade came to, if the bots traded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trades: Option<Trades>,
 }
 
 /// Percentiles of logins, in milliseconds; 0 without a sample.
@@ -83,7 +86,9 @@ impl Report {
 
     /// Whether everybody came in, saw the truth to the end, and was dropped only if that is tolerated.
     pub fn is_good(&self, tolerate_disconnects: bool) -> bool {
-        self.login_failed == 0 && self.wrong_updates() == 0 && self.blind() == 0 && (tolerate_disconnects || self.disconnects == 0)
+        let conserved = self.trades.as_ref().is_none_or(|trades| trades.conserved);
+        let all_saw = self.wrong_updates() == 0 && self.blind() == 0;
+        conserved && all_saw && self.login_failed == 0 && (tolerate_disconnects || self.disconnects == 0)
     }
 }
 
@@ -128,6 +133,7 @@ mod tests {
             login_ms: Login::default(),
             latency_ms: Latency::of(&samples),
             errors: BTreeMap::from([(WRONG_UPDATES.into(), 0), (RESUMED.into(), 1)]),
+            trades: None,
         };
         let text = serde_json::to_string(&report).unwrap();
         let before_latency = "{\"profile\":\"login-storm\",\"count\":2,\"logged_in\":2,\"login_failed\":0,\"disconnects\":0,\"moves_sent\":10,\
@@ -151,6 +157,7 @@ mod tests {
             login_ms: Login::default(),
             latency_ms: Latency::default(),
             errors: BTreeMap::new(),
+            trades: None,
         };
         assert!(report.is_good(true) && !report.is_good(false));
         for never in [WRONG_UPDATES, BLIND] {

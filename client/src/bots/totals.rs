@@ -14,6 +14,8 @@ use hdrhistogram::Histogram;
 use super::{
     Progress, Shared,
     latency::{histogram, record},
+    market::Market,
+    profile::Profile,
     report::{Latency, Login, RESUMED, Report, WRONG_UPDATES},
 };
 
@@ -29,6 +31,7 @@ pub(crate) struct Totals {
     pub(crate) moves_sent: AtomicU64,
     pub(crate) updates_received: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
+    pub(crate) market: Market,
     pub(crate) latency: Mutex<Histogram<u64>>,
     login: Mutex<Histogram<u64>>,
     errors: Mutex<BTreeMap<String, u64>>,
@@ -45,6 +48,7 @@ impl Totals {
             moves_sent: AtomicU64::new(0),
             updates_received: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
+            market: Market::default(),
             latency: Mutex::new(histogram()),
             login: Mutex::new(histogram()),
             errors: Mutex::new(BTreeMap::new()),
@@ -104,6 +108,7 @@ impl Totals {
             login_ms: Login::of(&self.login.lock().expect("no holder panics")),
             latency_ms: Latency::of(&self.latency.lock().expect("no holder panics")),
             errors,
+            trades: (shared.options.profile == Profile::Trade).then(|| self.market.report()),
         }
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Flow, FlowError> {
 
 fn known(given: &Given) -> BTreeSet<String> {
     let playing = given.playing.iter().map(|(client, _)| client.clone());
-    given.fresh.iter().cloned().chain(playing).chain([KNOWN.to_owned()]).collect()
+    given.fresh.iter().chain(&given.ids).cloned().chain(playing).chain([KNOWN.to_owned()]).collect()
 }
 
 struct Reader<'a> {

@@ -43,6 +43,8 @@ pub(crate) struct RawGiven {
     accounts: Vec<RawAccount>,
     playing: BTreeMap<String, String>,
     names: Vec<String>,
+    #[serde(default)]
+    ids: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -154,6 +156,7 @@ impl RawGiven {
                 fresh.push(variable(name)?);
             }
         }
+        let ids = self.ids.iter().map(|name| variable(name)).collect::<Result<Vec<_>, _>>()?;
         for (client, role) in &self.playing {
             if !clients.contains(client) {
                 return Err(format!("given.playing: `{client}` is not among the clients"));
@@ -161,12 +164,12 @@ impl RawGiven {
             if !self.accounts.iter().any(|account| account.roles.contains(role)) {
                 return Err(format!("given.playing: no given account has the role `{role}`"));
             }
-            if fresh.contains(client) {
+            if fresh.contains(client) || ids.contains(client) {
                 return Err(format!("`{client}` is a client and a name; call one of them otherwise"));
             }
         }
         let account = |raw: RawAccount| Account { name: raw.name, password: raw.password, roles: raw.roles };
-        Ok(Given { accounts: self.accounts.into_iter().map(account).collect(), playing: self.playing.into_iter().collect(), fresh })
+        Ok(Given { accounts: self.accounts.into_iter().map(account).collect(), playing: self.playing.into_iter().collect(), fresh, ids })
     }
 }
 

@@ -65,6 +65,10 @@ pub(crate) async fn run(zone: &Zone, flow: &Flow) -> Result<(), Failure> {
     for name in &flow.given.fresh {
         play.vars.set_fresh(name, &mut random);
     }
+    for name in &flow.given.ids {
+        let id = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
+        play.vars.set(name, format!("{id:032x}").into());
+    }
     play.vars.set("resume_window", format!("{}ms", zone.resume_window.as_millis()).into());
     if let Err(problem) = given::make(&mut play, flow).await {
         return Err(play.failure(0, None, problem));

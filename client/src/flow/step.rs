@@ -40,6 +40,8 @@ pub(crate) struct Given {
     pub(crate) playing: Vec<(String, String)>,
     /// Variables (without `$`) that are names which nobody has.
     pub(crate) fresh: Vec<String>,
+    /// Variables that are ids (16 bytes as hexadecimal digits) which nothing has.
+    pub(crate) ids: Vec<String>,
 }
 
 #[derive(Clone, Debug)]

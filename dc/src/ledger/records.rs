@@ -1,7 +1,7 @@
 //! The records in memory: which of them the store does not have yet, and which may be forgotten.
 //!
 //! Every record is in one of three places: *dirty* (the store has an older one), *idle* (the store has it; forgotten, least recently used
-//! first, when idle records take more than the cache's bytes), or *set aside* (the store refused it; stays until dc is restarted).
+//! first, when idle records take more than the cache's bytes), or *set aside* (the store refused it; stays).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -49,6 +49,8 @@ pub(crate) struct Hot {
     pub items_lsn: Lsn,
     /// The change up to which the store has it.
     pub stored_lsn: Lsn,
+    /// A version that is safe, if the newest is not.
+    pub safe_version: u64,
     used: u64,
     bytes: usize,
 }
@@ -64,8 +66,13 @@ impl Hot {
         revision: u64,
     ) -> Self {
         let (lsn, items_lsn, stored_lsn, used, bytes) = (0, 0, 0, 0, 0);
-        let (life, as_loaded) = (Life::Alive, true);
-        Self { record, items, owner, epoch, version, revision, life, as_loaded, lsn, items_lsn, stored_lsn, used, bytes }
+        let (life, as_loaded, safe_version) = (Life::Alive, true, version);
+        Self { record, items, owner, epoch, version, revision, life, as_loaded, lsn, items_lsn, stored_lsn, safe_version, used, bytes }
+    }
+
+    /// The same, read-only.
+    pub(crate) fn set_aside(self) -> Self {
+        Self { life: Life::SetAside, ..self }
     }
 
     fn is_dirty(&self) -> bool {
@@ -101,6 +108,11 @@ impl Records {
     /// The dirty records, in the order of their players.
     pub(crate) fn dirty(&self) -> impl ExactSizeIterator<Item = (u64, &Hot)> {
         self.dirty.iter().map(|player| (*player, &self.hot[player]))
+    }
+
+    /// All of them, in the order of their players.
+    pub(crate) fn sorted(&self) -> BTreeMap<u64, &Hot> {
+        self.hot.iter().map(|(player, hot)| (*player, hot)).collect()
     }
 
     pub(crate) fn insert(&mut self, player: u64, hot: Hot) {

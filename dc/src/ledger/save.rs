@@ -3,10 +3,15 @@
 use std::{collections::HashSet, sync::Arc};
 
 use prost::Message;
-use proto::{ids::ItemId, internal::PlayerSave, record::PlayerRecord};
+use proto::{
+    ids::ItemId,
+    internal::PlayerSave,
+    record::{Mail, PlayerRecord},
+};
 
 use super::{
     Elsewhere, Ledger, Lsn, Write,
+    mails::IN_THE_MAIL,
     records::{Hot, Life},
     stale_owner,
 };
@@ -79,8 +84,9 @@ impl Ledger {
     }
 
     /// What holds for the players of a unit together.
-    pub(super) fn check_unit(&self, writes: &[Write], elsewhere: &Elsewhere) -> Result<(), Refusal> {
+    pub(super) fn check_unit(&self, writes: &[Write], mail: Option<&Mail>, elsewhere: &Elsewhere) -> Result<(), Refusal> {
         let mut coins = 0u64;
+        let in_the_mail = mail.map(|mail| ids_of(&mail.items)).transpose()?.unwrap_or_default();
         let mut changes = Vec::with_capacity(writes.len());
         for write in writes {
             coins = coins.checked_add(write.record.coins).filter(|coins| *coins <= COINS_MAX).ok_or_else(|| {
@@ -89,6 +95,9 @@ impl Ledger {
             let before = &self.writable(write.player)?.items;
             changes.push(ItemsChange { player: write.player, before, after: &write.items });
         }
+        let taken = mail.is_some_and(|mail| mail.taken_ms != 0);
+        let (before, after) = if taken { (&in_the_mail[..], &[][..]) } else { (&[][..], &in_the_mail[..]) };
+        changes.push(ItemsChange { player: IN_THE_MAIL, before, after });
         ItemIndex::check(&changes, |item| self.holder(item, elsewhere))
     }
 

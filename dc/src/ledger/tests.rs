@@ -1,5 +1,6 @@
 //! The rules one by one; [`model`] checks them together, in random order, against a sequential model.
 
+mod deals;
 mod model;
 
 use std::{
@@ -11,11 +12,11 @@ use proto::{client::Item, internal::CallFaultCode};
 
 use super::*;
 
-pub(super) const LIMITS: Limits = Limits { dirty_bytes_max: 1 << 30, cache_bytes_max: 1 << 30 };
+pub(crate) const LIMITS: Limits = Limits { dirty_bytes_max: 1 << 30, cache_bytes_max: 1 << 30 };
 
 /// What a store would have: applies batches, and checks that each leaves no item at two players and no version lower.
 #[derive(Default)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     pub players: BTreeMap<u64, StoredPlayer>,
     pub units: Vec<(UnitId, Lsn)>,
 }
@@ -53,7 +54,7 @@ impl Disk {
     }
 }
 
-pub(super) fn record(player: u64, coins: u64, items: &[u8]) -> PlayerRecord {
+pub(crate) fn record(player: u64, coins: u64, items: &[u8]) -> PlayerRecord {
     let item = |id: &u8| Item { id: vec![*id; 16].into(), kind: "sword".into(), count: 1 };
     let items = items.iter().map(item).collect();
     PlayerRecord { player, account: player * 10, name: format!("p{player}"), coins, items, ..PlayerRecord::default() }
@@ -64,7 +65,7 @@ fn save(owner: &str, epoch: u64, version: u64, record: PlayerRecord) -> PlayerSa
 }
 
 fn unit(id: &[u8], saves: Vec<PlayerSave>) -> CommitUnit {
-    CommitUnit { id: id.to_vec().into(), saves }
+    CommitUnit { id: id.to_vec().into(), saves, ..CommitUnit::default() }
 }
 
 fn commit(ledger: &mut Ledger, saves: Vec<PlayerSave>) -> Result<Lsn, Refusal> {

@@ -16,34 +16,48 @@ use crate::{
 };
 
 impl Desk {
-    pub(super) async fn account_create(self: Arc<Self>, call: AccountCreate) -> Result<AccountReply, Refusal> {
+    pub(crate) async fn account_create(self: Arc<Self>, call: AccountCreate) -> Result<AccountReply, Refusal> {
         let name = names::account(&call.name).ok_or_else(|| Refusal::invalid(names::ACCOUNT_RULE))?;
         bounded("a password hash", &call.password_hash, 255)?;
         let command = Command::AccountCreate { name: name.clone(), password_hash: call.password_hash.clone() };
         let account = number(self.shared.command(command).await?)?;
-        Ok(AccountReply { account, name, password_hash: call.password_hash, sanctions: Vec::new() })
+        Ok(AccountReply { account, name, password_hash: call.password_hash, ..AccountReply::default() })
     }
 
     /// An account that there is not is answered as account 0, with the sanctions of the address.
     pub(super) async fn account_find(self: Arc<Self>, call: AccountFind) -> Result<AccountReply, Refusal> {
         let name = names::account(&call.name);
         let now_ms = crate::now_ms();
-        self.read(move |reader| {
+        let found = self.read(move |reader| {
             let account = name.map(|name| reader.account_named(&name)).transpose()?.flatten();
             let number = account.as_ref().map_or(0, |account| account.account);
             let wanted = SanctionsWanted { kind: None, against: Some((number, call.address)), now_ms, limit: LIST_MAX };
             let sanctions = reader.sanctions(&wanted)?;
             Ok(match account {
-                Some(account) => AccountReply { account: number, name: account.name, password_hash: account.password_hash, sanctions },
+                Some(account) => {
+                    let (name, password_hash, roles) = (account.name, account.password_hash, reader.versions_of(number)?);
+                    AccountReply { account: number, name, password_hash, sanctions, roles }
+                }
                 None => AccountReply { sanctions, ..AccountReply::default() },
             })
-        })
-        .await
+        });
+        let mut found = found.await?;
+        self.shared.look(|state| {
+            found.roles.retain_mut(|role| match state.ledger.peek(role.player) {
+                Some(hot) => {
+                    role.version = hot.version;
+                    hot.life != Life::Deleted
+                }
+                None => true,
+            });
+        });
+        Ok(found)
     }
 
     /// As they are now, which the store may not have yet.
     pub(super) async fn role_list(self: Arc<Self>, call: RoleListCall) -> Result<RoleListed, Refusal> {
         let stored = self.read(move |reader| reader.players_of(call.account)).await?;
+        self.shared.publisher().missed(&stored);
         let roles = self.shared.look(|state| {
             let newest = |record: &PlayerRecord| match state.ledger.peek(record.player) {
                 Some(hot) if hot.life == Life::Deleted => None,
@@ -55,7 +69,7 @@ impl Desk {
         Ok(RoleListed { roles })
     }
 
-    pub(super) async fn role_create(self: Arc<Self>, call: RoleCreate) -> Result<RoleReply, Refusal> {
+    pub(crate) async fn role_create(self: Arc<Self>, call: RoleCreate) -> Result<RoleReply, Refusal> {
         let record = call.record.ok_or_else(|| Refusal::invalid("a role without a record"))?;
         if !names::player(&record.name) {
             return Err(Refusal::invalid(names::PLAYER_RULE));
@@ -68,7 +82,9 @@ impl Desk {
         let created_ms = if record.created_ms == 0 { crate::now_ms() } else { record.created_ms };
         let record = PlayerRecord { player: 0, created_ms, ..record };
         let player = number(self.shared.command(Command::RoleCreate { record: record.clone(), roles_max: call.roles_max }).await?)?;
-        Ok(RoleReply { role: Some(role_of(&PlayerRecord { player, ..record })) })
+        let record = PlayerRecord { player, ..record };
+        self.shared.publisher().created(&record);
+        Ok(RoleReply { role: Some(role_of(&record)) })
     }
 }
 

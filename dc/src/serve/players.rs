@@ -7,18 +7,22 @@ use proto::internal::{
     RoleDelete, UnitResult,
 };
 
+use service::kill;
+
 use super::{Desk, Pending};
 use crate::{
     ledger::{Elsewhere, Held, Lsn},
     refusal::Refusal,
+    store::Reader,
     writer::State,
 };
 
 impl Desk {
-    pub(super) async fn claim(self: Arc<Self>, call: PlayerClaim) -> Result<Pending<PlayerClaimed>, Refusal> {
+    pub(crate) async fn claim(self: Arc<Self>, call: PlayerClaim) -> Result<Pending<PlayerClaimed>, Refusal> {
         let claim = |state: &mut State| {
+            state.admit(Durability::D2)?;
             let held = state.ledger.claim(call.player, &call.owner)?;
-            Ok(claimed(state, call.player, held))
+            Ok(claimed(state, held))
         };
         self.with_records(&[call.player], claim).await
     }
@@ -26,14 +30,16 @@ impl Desk {
     pub(super) async fn take(self: Arc<Self>, call: PlayerTake) -> Result<Pending<PlayerClaimed>, Refusal> {
         let take = |state: &mut State| {
             let held = state.ledger.take(call.player, &call.owner, call.epoch)?;
-            Ok(claimed(state, call.player, held))
+            Ok(claimed(state, held))
         };
         self.with_records(&[call.player], take).await
     }
 
-    pub(super) async fn commit(self: Arc<Self>, call: Commit) -> Result<Pending<Committed>, Refusal> {
+    pub(crate) async fn commit(self: Arc<Self>, call: Commit) -> Result<Pending<Committed>, Refusal> {
+        kill::point("recv");
         let saves = || call.units.iter().flat_map(|unit| &unit.saves);
-        let players: Vec<u64> = saves().map(|save| save.player).collect();
+        let mut players: Vec<u64> = saves().map(|save| save.player).collect();
+        players.extend(self.load_mails(&call).await?);
         let elsewhere = self.elsewhere(saves()).await?;
         self.with_records(&players, |state| Ok(commit(state, &call, &elsewhere))).await
     }
@@ -42,9 +48,10 @@ impl Desk {
         let save = call.save.ok_or_else(|| Refusal::invalid("a handoff without a save"))?;
         let elsewhere = self.elsewhere([&save].into_iter()).await?;
         let handoff = |state: &mut State| {
+            state.admit(Durability::D2)?;
             let (epoch, lsn) = state.ledger.handoff(&save, &call.to, &elsewhere)?;
             state.counts.unit(1);
-            Ok(Pending { answer: PlayerHandedOff { epoch }, durable: state.wait(lsn, vec![save.player]) })
+            Ok(Pending { answer: PlayerHandedOff { epoch }, durable: state.journal.wait(lsn, Durability::D2) })
         };
         self.with_records(&[save.player], handoff).await
     }
@@ -53,17 +60,19 @@ impl Desk {
         let save = call.save.ok_or_else(|| Refusal::invalid("a release without a save"))?;
         let elsewhere = self.elsewhere([&save].into_iter()).await?;
         let release = |state: &mut State| {
+            state.admit(Durability::D2)?;
             let lsn = state.ledger.release(&save, &elsewhere)?;
             state.counts.unit(1);
-            Ok(Pending { answer: Done {}, durable: state.wait(lsn, vec![save.player]) })
+            Ok(Pending { answer: Done {}, durable: state.journal.wait(lsn, Durability::D2) })
         };
         self.with_records(&[save.player], release).await
     }
 
     pub(super) async fn role_delete(self: Arc<Self>, call: RoleDelete) -> Result<Pending<Done>, Refusal> {
         let delete = |state: &mut State| {
+            state.admit(Durability::D2)?;
             let lsn = state.ledger.delete(call.account, call.player)?;
-            Ok(Pending { answer: Done {}, durable: state.wait(lsn, vec![call.player]) })
+            Ok(Pending { answer: Done {}, durable: state.journal.wait(lsn, Durability::D2) })
         };
         self.with_records(&[call.player], delete).await
     }
@@ -103,10 +112,20 @@ impl Desk {
         if self.shared.look(|state| state.ledger.peek(player).is_some()) {
             return Ok(true);
         }
-        match self.read(move |reader| reader.player(player)).await? {
-            Some(stored) => self.shared.with(|state| state.ledger.load(stored)).map(|()| true),
-            None => Ok(false),
-        }
+        let read = move |reader: &dyn Reader| {
+            let Some(stored) = reader.player(player)? else { return Ok(None) };
+            let aside = reader.set_aside(player)?.filter(|aside| stored.version < aside.version);
+            Ok(Some((stored, aside)))
+        };
+        let Some((stored, aside)) = self.read(read).await? else { return Ok(false) };
+        self.shared.with(|state| match aside {
+            None => state.ledger.load(stored),
+            Some(aside) => {
+                state.ledger.load_set_aside(stored, aside);
+                Ok(())
+            }
+        })?;
+        Ok(true)
     }
 
     /// Whom the store has as holders of items that no record in memory has.
@@ -121,27 +140,25 @@ impl Desk {
 
 fn commit(state: &mut State, call: &Commit, elsewhere: &Elsewhere) -> Pending<Committed> {
     let mut units = Vec::with_capacity(call.units.len());
-    let (mut newest, mut players): (Lsn, Vec<u64>) = (0, Vec::new());
+    let mut newest: Lsn = 0;
+    // Whoever does not say gets the safest.
+    let class = if call.durability() == Durability::Unspecified { Durability::D2 } else { call.durability() };
     for unit in &call.units {
-        match state.ledger.commit(unit, elsewhere) {
+        match state.admit(class).and_then(|()| state.ledger.commit(unit, elsewhere)) {
             Ok(lsn) => {
                 newest = newest.max(lsn);
-                players.extend(unit.saves.iter().map(|save| save.player));
                 state.counts.unit(unit.saves.len());
                 units.push(UnitResult::default());
             }
             Err(refusal) => units.push(UnitResult { refused: refusal.code().into(), text: refusal.to_string() }),
         }
     }
-    // The store has no class between memory and synced: whoever asks for D1 gets D2.
-    let in_memory = call.durability() == Durability::D0;
-    let durability = if in_memory { Durability::D0 } else { Durability::D2 };
-    let durable = if in_memory { None } else { state.wait(newest, players) };
-    Pending { answer: Committed { units, durability: durability.into() }, durable }
+    let durable = state.journal.wait(newest, class);
+    Pending { answer: Committed { units, durability: class.into() }, durable }
 }
 
-fn claimed(state: &mut State, player: u64, held: Held) -> Pending<PlayerClaimed> {
+fn claimed(state: &mut State, held: Held) -> Pending<PlayerClaimed> {
     let Held { record, epoch, version, lsn } = held;
     let answer = PlayerClaimed { record: Some((*record).clone()), epoch, version };
-    Pending { answer, durable: state.wait(lsn, vec![player]) }
+    Pending { answer, durable: state.journal.wait(lsn, Durability::D2) }
 }

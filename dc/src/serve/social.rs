@@ -24,6 +24,7 @@ impl Desk {
             player => player,
         };
         let hot = self.with_records(&[player], |state| state.ledger.read(player).cloned()).await?;
+        self.shared.publisher().missed_hot(&hot);
         let account = hot.record.account;
         let wanted = SanctionsWanted { kind: None, against: Some((account, String::new())), now_ms: crate::now_ms(), limit: LIST_MAX };
         let (account, sanctions) = self.read(move |reader| Ok((reader.account(account)?, reader.sanctions(&wanted)?))).await?;

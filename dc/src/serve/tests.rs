@@ -10,22 +10,18 @@ use service::{
     CallError, Links, ProcessId, ProcessKind,
     link::LinkConfig,
     members::{Member, Members},
-    random::Random,
+    random::{Random, Rng},
     secret::ZoneSecret,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::{
-    ledger::{Ledger, Limits},
-    store::sqlite,
-    writer::Writer,
-};
+use crate::{journal::tests::config, start, store::sqlite};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// A dc without links. It stores D0 saves once an hour, so whatever is on the disk was stored because somebody waited.
+/// A dc without links. It stores saves once an hour, so what a test finds after a kill was in the journal.
 struct Dc {
     desk: Arc<Desk>,
     writer: JoinHandle<()>,
@@ -33,13 +29,15 @@ struct Dc {
 
 impl Dc {
     fn start(folder: &Path) -> Self {
-        let opened = sqlite::open(folder).unwrap();
-        let shared = Shared::new(Ledger::new(Limits { dirty_bytes_max: 1 << 24, cache_bytes_max: 1 << 24 }, &opened.applied));
-        let writer = Writer { shared: shared.clone(), store: opened.store, flush_period: Duration::from_secs(3600) };
-        Self { desk: Arc::new(Desk::new(shared, opened.readers)), writer: tokio::spawn(writer.run()) }
+        Self::start_with(folder, &config())
     }
 
-    /// As a kill leaves it: nothing more is stored.
+    fn start_with(folder: &Path, config: &service::config::DcConfig) -> Self {
+        let (desk, writer) = start::start(folder, config, Rng::new(1), sqlite::open(folder).unwrap()).unwrap();
+        Self { desk: Arc::new(desk), writer: tokio::spawn(writer.run()) }
+    }
+
+    /// As a kill leaves it: nothing more is stored, and the journal has what was written.
     async fn kill(self) {
         self.writer.abort();
         assert!(self.writer.await.is_err_and(|err| err.is_cancelled()));
@@ -91,7 +89,7 @@ fn next(save: &PlayerSave, change: impl FnOnce(&mut PlayerRecord)) -> PlayerSave
 }
 
 fn plain(save: PlayerSave) -> CommitUnit {
-    CommitUnit { id: Default::default(), saves: vec![save] }
+    CommitUnit { id: Default::default(), saves: vec![save], ..CommitUnit::default() }
 }
 
 fn item(id: u8) -> Item {
@@ -103,7 +101,7 @@ async fn what_was_answered_as_durable_is_there_after_a_kill() {
     let (folder, dc) = started().await;
     let (ann, bo) = (dc.claim(1).await, dc.claim(2).await);
     let (ann, bo) = (next(&ann, |ann| ann.coins = 70), next(&bo, |bo| (bo.coins, bo.items) = (130, vec![item(7)])));
-    let trade = CommitUnit { id: vec![1; 16].into(), saves: vec![ann.clone(), bo] };
+    let trade = CommitUnit { id: vec![1; 16].into(), saves: vec![ann.clone(), bo], ..CommitUnit::default() };
     assert_eq!(dc.commit(Durability::D2, &trade).await, UnitResult::default());
     let walked = next(&ann, |ann| ann.position = Some(Position { x: 5, y: 5 }));
     assert_eq!(dc.commit(Durability::D0, &plain(walked.clone())).await, UnitResult::default());
@@ -111,7 +109,7 @@ async fn what_was_answered_as_durable_is_there_after_a_kill() {
 
     let dc = Dc::start(folder.path());
     let (ann, bo) = (dc.profile(1).await, dc.profile(2).await);
-    assert_eq!((ann.owner.as_str(), ann.epoch, ann.version), ("scene-1/1", 1, 2), "the D0 save was in memory only");
+    assert_eq!((ann.owner.as_str(), ann.epoch, ann.version), ("scene-1/1", 1, 3), "the D0 save was written, if not synced");
     assert_eq!((ann.record.unwrap().coins, bo.record.unwrap().items.len()), (70, 1));
     assert_eq!(dc.commit(Durability::D2, &trade).await, UnitResult::default(), "its resend is harmless");
     let onward = next(&walked, |ann| ann.coins = 60);
@@ -172,12 +170,12 @@ async fn units_of_one_call_are_independent() {
     let committed = dc.desk().commit(Commit { units, durability: Durability::D1.into() }).await.unwrap().finish().await.unwrap();
     let refused: Vec<_> = committed.units.iter().map(UnitResult::refused).collect();
     assert_eq!(refused, [CallFaultCode::CallStaleOwner, CallFaultCode::Unspecified, CallFaultCode::CallNotFound]);
-    assert_eq!(committed.durability(), Durability::D2, "the class that was reached");
+    assert_eq!(committed.durability(), Durability::D1);
 }
 
 /// A dc that takes links, and the links of a scene to it.
 async fn linked(desk: Arc<Desk>) -> (Links, Links) {
-    let member = |id: &str, kind, link: SocketAddr| Member { id: ProcessId(id.into()), kind, link };
+    let member = |id: &str, kind, link: SocketAddr| Member { id: ProcessId(id.into()), kind, host: None, link };
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let config = |id: &str, kind, dc: SocketAddr| LinkConfig {
         id: ProcessId(id.into()),
@@ -278,4 +276,72 @@ async fn accounts_people_and_gms_are_served_by_calls() {
 
 fn code<T: std::fmt::Debug>(result: Result<T, CallError>) -> CallFaultCode {
     result.unwrap_err().code().expect("the call was refused")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_refused_is_read_only_after_a_restart_too() {
+    let (folder, dc) = started().await;
+    let newest = next(&dc.claim(1).await, |ann| ann.coins = 70);
+    dc.desk.shared.close().await.unwrap();
+    drop(dc);
+    let mut opened = sqlite::open(folder.path()).unwrap();
+    let (record, owner) = (Arc::new(newest.record.unwrap()), "scene-1/1".into());
+    let (epoch, version, revision) = (newest.epoch, newest.version, 3);
+    let row = crate::store::Row { player: 1, record, owner, epoch, version, revision, lsn: 3, items_changed: false, deleted: false };
+    opened.store.set_aside(&crate::store::Batch { rows: vec![row], ..Default::default() }, "of a test").unwrap();
+    drop(opened);
+    let dc = Dc::start(folder.path());
+    assert_eq!((dc.profile(1).await.version, dc.profile(1).await.record.unwrap().coins), (2, 70), "what was acknowledged is shown");
+    let refused = dc.desk().claim(PlayerClaim { player: 1, owner: "scene-2/1".into() }).await.err().unwrap();
+    assert!(refused.code() == CallFaultCode::CallUnavailable && refused.to_string().contains("read-only"), "{refused}");
+    assert_eq!(dc.desk().show("ann").await.unwrap()["read_only"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_is_shown_with_where_it_is_safe() {
+    let (_folder, dc) = started().await;
+    let saved = next(&dc.claim(1).await, |ann| (ann.coins, ann.items) = (70, vec![item(7)]));
+    dc.commit(Durability::D2, &plain(saved)).await;
+    let shown = dc.desk().show("aNN").await.unwrap();
+    assert_eq!(
+        (&shown["name"], &shown["owner"], &shown["epoch"], &shown["version"]),
+        (&"Ann".into(), &"scene-1/1".into(), &1.into(), &2.into())
+    );
+    assert_eq!(shown["safe"], "safe up to version 2 in journal, 1 in database");
+    assert_eq!((&shown["record"]["coins"], &shown["record"]["items"][0]["kind"]), (&70.into(), &"sword".into()));
+    dc.desk().account_create(AccountCreate { name: "bob".into(), password_hash: "x".into() }).await.unwrap();
+    assert_eq!(dc.desk().show("1").await.unwrap()["safe"], "safe up to version 2 in journal, 2 in database", "a command brought a batch");
+    assert_eq!(dc.desk().show("nobody").await.unwrap_err().code(), CallFaultCode::CallNotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_refuses_d0_first_and_takes_again_what_the_store_makes_room_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = service::config::DcConfig { journal_bytes_max: 40_000, journal_segment_bytes: 4_000, ..config() };
+    let dc = Dc::start_with(folder.path(), &small);
+    dc.desk().account_create(AccountCreate { name: "alice".into(), password_hash: "hash".into() }).await.unwrap();
+    dc.role(1, "Ann").await;
+    let mut save = dc.claim(1).await;
+    let (mut taken, mut last) = ([0, 0], None);
+    while taken[1] < 200 {
+        save = next(&save, |ann| ann.rules = vec![7; 500].into());
+        let d0_is_taken = dc.desk.shared.look(|state| state.admit(Durability::D0).is_ok());
+        let result = dc.commit(Durability::D2, &plain(save.clone())).await;
+        if result.refused() != CallFaultCode::Unspecified {
+            last = Some((d0_is_taken, result));
+            break;
+        }
+        taken[usize::from(!d0_is_taken)] += 1;
+    }
+    let (d0_is_taken, refused) = last.expect("the quota holds");
+    assert!(!d0_is_taken && 0 < taken[0] && 0 < taken[1], "D0 was refused while D2 was taken: {taken:?}");
+    assert!(refused.refused() == CallFaultCode::CallUnavailable && refused.text.contains("the store is behind"), "{}", refused.text);
+    assert_eq!(dc.commit(Durability::D0, &plain(save.clone())).await.refused(), CallFaultCode::CallUnavailable);
+    assert_eq!(dc.profile(1).await.version, save.version - 1, "reads go on");
+
+    dc.desk().account_create(AccountCreate { name: "bob".into(), password_hash: "x".into() }).await.unwrap();
+    while dc.desk.shared.look(|state| state.admit(Durability::D0).is_err()) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(dc.commit(Durability::D2, &plain(save)).await, UnitResult::default());
 }

@@ -8,7 +8,7 @@ use std::{
 use prost::Message;
 use proto::{
     internal::{AuditRecord, Relation, Sanction, SanctionKind},
-    record::PlayerRecord,
+    record::{Mail, PlayerRecord},
 };
 
 use crate::ledger::{Lsn, units::UnitId};
@@ -36,6 +36,8 @@ pub(crate) struct PendingUnit {
     pub lsn: Lsn,
     pub id: Option<UnitId>,
     pub players: Vec<u64>,
+    /// The mail that the unit sends or takes, as it is after it.
+    pub mail: Option<Arc<Mail>>,
 }
 
 /// A change of what is no player's record: carried out by the store, in the order of the batch, after the rows.
@@ -82,7 +84,8 @@ pub(crate) enum Reply {
 /// What goes to the store in one transaction.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Batch {
-    /// It has every change up to this one.
+    /// A store that has it has every change up to this one: its `applied_lsn`. 0, in a part of a batch: the rest is still missing, so
+    /// `applied_lsn` stays as it is.
     pub lsn: Lsn,
     /// When it was made, Unix milliseconds.
     pub now_ms: i64,
@@ -106,7 +109,15 @@ impl Batch {
                 ties.tie(pair[0], pair[1]);
             }
         }
-        let empty = || Batch { lsn: self.lsn, now_ms: self.now_ms, units_floor: self.units_floor, ..Batch::default() };
+        // A mail that was sent and taken: its items have to leave the one before they come to the other.
+        let mut by_mail: HashMap<&[u8], u64> = HashMap::new();
+        for unit in &self.units {
+            let (Some(mail), Some(&player)) = (&unit.mail, unit.players.first()) else { continue };
+            if let Some(other) = by_mail.insert(&mail.id, player) {
+                ties.tie(other, player);
+            }
+        }
+        let empty = || Batch { now_ms: self.now_ms, units_floor: self.units_floor, ..Batch::default() };
         let mut parts: BTreeMap<u64, Batch> = BTreeMap::new();
         for row in &self.rows {
             parts.entry(ties.root(row.player)).or_insert_with(empty).rows.push(row.clone());
@@ -154,11 +165,19 @@ mod tests {
 
     #[test]
     fn players_that_units_tie_together_stay_together() {
-        let unit = |players: &[u64]| PendingUnit { lsn: 1, id: None, players: players.to_vec() };
+        let unit = |players: &[u64]| PendingUnit { lsn: 1, id: None, players: players.to_vec(), mail: None };
         let batch = Batch { rows: (1..=6).map(row).collect(), units: vec![unit(&[1, 4]), unit(&[2]), unit(&[4, 5])], ..Batch::default() };
         let mut parts: Vec<Vec<u64>> = batch.parts().iter().map(|part| part.rows.iter().map(|row| row.player).collect()).collect();
         parts.sort();
         assert_eq!(parts, [vec![1, 4, 5], vec![2], vec![3], vec![6]]);
         assert_eq!(batch.parts().iter().map(|part| part.units.len()).sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn the_sender_and_the_taker_of_a_mail_stay_together() {
+        let unit = |player| PendingUnit { lsn: 1, id: None, players: vec![player], mail: Some(Arc::default()) };
+        let batch = Batch { rows: (1..=3).map(row).collect(), units: vec![unit(1), unit(3)], ..Batch::default() };
+        let parts: Vec<usize> = batch.parts().iter().map(|part| part.rows.len()).collect();
+        assert!(parts == [2, 1] || parts == [1, 2], "{parts:?}");
     }
 }

@@ -3,15 +3,18 @@
 //! SQLite opens its files by itself: a simulated disk has to take the place of this module, as another [`Store`].
 
 mod commands;
+mod mails;
 mod read;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::TryLockError, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use prost::Message;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi, named_params};
+
+use service::{fs::Lock, kill};
 
 use super::{Batch, CommandResult, Opened, RECORD_FORMAT, Row, Store, StoreError, StoredPlayer};
 use crate::{
@@ -31,7 +34,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct SqliteStore {
     connection: Connection,
     /// Held as long as the store is: two processes with one database would not know of each other's records in memory.
-    _lock: service::fs::File,
+    _lock: Lock,
 }
 
 /// Opens the database in the folder, making or migrating it as needed.
@@ -57,13 +60,11 @@ fn open_with(folder: &Path, migrations: &[Migration]) -> anyhow::Result<Opened> 
     Ok(Opened { store: Box::new(SqliteStore { connection, _lock: lock }), readers, applied })
 }
 
-fn lock(folder: &Path) -> anyhow::Result<service::fs::File> {
+fn lock(folder: &Path) -> anyhow::Result<Lock> {
     let path = folder.join("players.lock");
-    let file = service::fs::append(&path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!("{} is locked: another dc has this data folder; stop it first", path.display()),
-        Err(TryLockError::Error(err)) => Err(err).with_context(|| format!("lock {}", path.display())),
+    match Lock::take(&path)? {
+        Ok(lock) => Ok(lock),
+        Err(holder) => bail!("{} is locked by process {holder}: another dc has this data folder; stop it first", path.display()),
     }
 }
 
@@ -106,15 +107,28 @@ fn applied_units(connection: &Connection) -> rusqlite::Result<Vec<(UnitId, Lsn)>
 }
 
 impl Store for SqliteStore {
+    fn applied_lsn(&mut self) -> Result<Lsn, StoreError> {
+        let sql = "SELECT value FROM counters WHERE name = 'applied_lsn'";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0).map(unsigned))?)
+    }
+
     fn apply(&mut self, batch: &Batch) -> Result<Vec<CommandResult>, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        kill::point("store_begin");
+        mails::free(&transaction, batch)?;
         write_rows(&transaction, batch)?;
+        mails::keep(&transaction, batch)?;
         write_units(&transaction, batch)?;
         let mut results = Vec::with_capacity(batch.commands.len());
         for command in &batch.commands {
             results.push(commands::run(&transaction, command, batch.now_ms)?);
         }
+        transaction
+            .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'applied_lsn' AND value < ?1")?
+            .execute([key(batch.lsn)])?;
+        kill::point("store_rows");
         transaction.commit()?;
+        kill::point("store_committed");
         Ok(results)
     }
 

@@ -103,7 +103,7 @@ fn within_budget(request: &Request, name: &str) -> Result<(), Fault> {
 /// Step 5. Before the claim: a login that fails here has closed nobody else's session.
 async fn fetch_roles(request: &Request, account: &AccountReply) -> Result<Vec<client::Role>, Fault> {
     let asked = Instant::now();
-    let roles = roles::fetch(request, account.account).await;
+    let roles = roles::of(request, account).await;
     let outcome = roles.as_ref().map(|_| "roles fetched").map_err(|fault| fault.text.as_str());
     request.step(5, &account.name, outcome, asked.elapsed());
     roles

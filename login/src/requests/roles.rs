@@ -4,7 +4,7 @@ use proto::{
     Frame,
     client::{self, Fault, FaultCode},
     event::{RoleChanged, event::Body},
-    internal::{RoleCreate, RoleDelete, RoleListCall},
+    internal::{AccountReply, RoleCreate, RoleDelete, RoleListCall},
     names,
     record::PlayerRecord,
 };
@@ -15,7 +15,18 @@ use super::{Reply, Request};
 /// Roles that a client is shown, at about 150 bytes each: they fit a frame whatever the zone's `roles_max` is.
 const ROLES_SHOWN_MAX: usize = 256;
 
-/// The roles of an account.
+/// The roles of an account that dc has just told of: from the cache where it has all of them as new as dc said, otherwise from dc.
+pub(super) async fn of(request: &Request, account: &AccountReply) -> Result<Vec<client::Role>, Fault> {
+    match request.desk.cache.roles(account.account, &account.roles).await {
+        Some(mut roles) => {
+            roles.truncate(ROLES_SHOWN_MAX);
+            Ok(roles)
+        }
+        None => fetch(request, account.account).await,
+    }
+}
+
+/// The roles of an account, as dc has them now: what is decided by them is decided by the truth.
 pub(super) async fn fetch(request: &Request, account: u64) -> Result<Vec<client::Role>, Fault> {
     let mut roles = request.dc(&RoleListCall { account }).await?.roles;
     roles.truncate(ROLES_SHOWN_MAX);

@@ -1,7 +1,9 @@
 //! A login process between fakes: a dc with accounts and roles in memory, a center that says yes, a gate that a test speaks through.
+#![allow(dead_code, reason = "every test that takes this file in uses another part of it")]
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,7 +21,7 @@ use proto::{
 };
 use service::{
     Handler, IncomingCall, Link, Links, Process, ProcessKind,
-    config::{LoginConfig, ProcessId, Zone},
+    config::{CacheConfig, LoginConfig, ProcessId, Zone},
     link::fault,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -33,6 +35,8 @@ pub struct Dc {
     pub accounts: HashMap<String, AccountReply>,
     pub roles: Vec<(u64, Role)>,
     pub records: Vec<PlayerRecord>,
+    /// How often it was asked for roles.
+    pub role_lists: usize,
     /// Answers of `AccountFind` are held back until so many wait.
     pub hold: usize,
     held: Vec<IncomingCall>,
@@ -55,7 +59,7 @@ impl Dc {
             AccountCreate::KIND => {
                 let create: AccountCreate = call.parse().unwrap();
                 let account = self.accounts.len() as u64 + 1;
-                let reply = AccountReply { account, name: create.name, password_hash: create.password_hash, sanctions: Vec::new() };
+                let reply = AccountReply { account, name: create.name, password_hash: create.password_hash, ..AccountReply::default() };
                 if self.accounts.contains_key(&reply.name) {
                     return call.answer::<AccountCreate>(Err(fault(CallFaultCode::CallNameTaken, "taken")));
                 }
@@ -64,6 +68,7 @@ impl Dc {
             }
             RoleListCall::KIND => {
                 let list: RoleListCall = call.parse().unwrap();
+                self.role_lists += 1;
                 let own = self.roles.iter().filter(|(account, _)| *account == list.account);
                 call.answer::<RoleListCall>(Ok(RoleListed { roles: own.map(|(_, role)| role.clone()).collect() }));
             }
@@ -206,19 +211,33 @@ pub struct World {
 impl World {
     /// Everything is up and linked.
     pub async fn start(config: LoginConfig) -> World {
-        let mut world = Self::login_alone(config).await;
+        Self::login_alone(config).await.with_others().await
+    }
+
+    /// As [`World::start`], with a cache whose URL is in the data folder.
+    pub async fn start_with_cache(config: LoginConfig, cache: impl FnOnce(&Path) -> CacheConfig) -> World {
+        Self::login_with(config, cache).await.with_others().await
+    }
+
+    async fn with_others(mut self) -> World {
+        let world = &mut self;
         world.start_dc().await;
         world.start_center().await;
         world.ready().await;
         world.start_gate().await;
-        world
+        self
     }
 
     /// Nobody but the login.
     pub async fn login_alone(config: LoginConfig) -> World {
+        Self::login_with(config, |_| CacheConfig::None).await
+    }
+
+    async fn login_with(config: LoginConfig, cache: impl FnOnce(&Path) -> CacheConfig) -> World {
         let mut zone = Zone::for_test(service::config::DEV_ZONE).unwrap();
         zone.processes.get_mut(&ProcessId("login-1".into())).unwrap().role = service::config::Role::Login(config);
         let data = tempfile::tempdir().unwrap();
+        zone.cache = cache(data.path());
         let login = Process::for_test(&zone, "login-1", data.path());
         let running = tokio::spawn(login::run(login.clone()));
         let (sees, seen) = mpsc::unbounded_channel();

@@ -160,13 +160,13 @@ fn item_id(bytes: &[u8]) -> Result<ItemId, Fault> {
     ItemId::from_bytes(bytes).ok_or_else(|| Fault::new(FaultCode::Invalid, "an item's id has 16 bytes"))
 }
 
-fn item_changed(what: &str, item: &Item, cause: &str, to_player: u64) -> ItemChanged {
+pub(super) fn item_changed(what: &str, item: &Item, cause: &str, to_player: u64) -> ItemChanged {
     let (kind, count) = (item.kind.clone(), item.count);
     ItemChanged { what: what.into(), item: item.id.to_string(), item_kind: kind, count, cause: cause.into(), to_player }
 }
 
 /// For events, whose changes have a sign; balances have all bits.
-fn signed(coins: u64) -> i64 {
+pub(super) fn signed(coins: u64) -> i64 {
     i64::try_from(coins).unwrap_or(i64::MAX)
 }
 

@@ -19,7 +19,7 @@ use crate::{
     players::Players,
     publisher::{Binding, Publisher},
     saver::Saver,
-    world::{Effect, Input, SaveUnit, World},
+    world::{Effect, Input, SaveUnit, Sides, World},
 };
 
 /// Where a line reports what others have to do.
@@ -44,14 +44,15 @@ pub(super) struct Outputs {
     coming: BTreeMap<PlayerId, (Option<Binding<Link>>, oneshot::Sender<u32>)>,
     leaving: BTreeMap<PlayerId, (bool, oneshot::Sender<PlayerRecord>)>,
     freezing: BTreeMap<PlayerId, oneshot::Sender<PlayerRecord>>,
+    holding: BTreeMap<PlayerId, oneshot::Sender<Result<Box<Sides>, Fault>>>,
 }
 
 impl Outputs {
     pub(super) fn new(line: Line, reports: Reports) -> Self {
         let publisher = Publisher::new(line.facts().index);
         let saver = line.saver().clone();
-        let (coming, leaving, freezing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { line, saver, reports, publisher, coming, leaving, freezing }
+        let (coming, leaving, freezing, holding) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { line, saver, reports, publisher, coming, leaving, freezing, holding }
     }
 
     /// Notes who waits for an answer. Returns what the world is told.
@@ -76,8 +77,12 @@ impl Outputs {
                 self.freezing.insert(player, done);
                 return Some(Input::Freeze(player));
             }
+            Order::Hold(player, deal, done) => {
+                self.holding.insert(player, done);
+                return Some(Input::Hold { player, deal });
+            }
             Order::GateDown(number) => self.publisher.gate_down(number),
-            Order::Close(_) => (),
+            Order::Look(..) | Order::Close(_) => (),
         }
         None
     }
@@ -109,7 +114,7 @@ impl Outputs {
                     self.publisher.unbind(player, tell);
                 }
                 Effect::Save(unit) => saves.push(unit),
-                Effect::Left(_) | Effect::Frozen(_) | Effect::Travel(..) => answers.push(effect),
+                Effect::Left(_) | Effect::Frozen(_) | Effect::Held(..) | Effect::Travel(..) => answers.push(effect),
                 Effect::Level(player, level) => {
                     let _ = self.reports.levels.send((player.0, level));
                 }
@@ -138,12 +143,24 @@ impl Outputs {
         // Whoever is not here gets no answer, which is one.
         self.leaving.clear();
         self.freezing.clear();
+        self.holding.clear();
         self.coming.clear();
     }
 
     fn answer(&mut self, effect: Effect) {
         match effect {
             Effect::Left(record) => answer(self.leaving.remove(&PlayerId(record.player)).map(|(_, done)| done), record),
+            Effect::Held(player, sides) => {
+                let now_ms = crate::now_ms();
+                let sides = sides.map(|mut sides| {
+                    (sides.before.seen_ms, sides.after.seen_ms) = (now_ms, now_ms);
+                    sides
+                });
+                if let Some(done) = self.holding.remove(&player) {
+                    // Whoever asked waits as long as the line lives.
+                    let _ = done.send(sides);
+                }
+            }
             Effect::Frozen(record) => answer(self.freezing.remove(&PlayerId(record.player)), record),
             Effect::Travel(player, to, mut record) => {
                 record.seen_ms = crate::now_ms();

@@ -237,7 +237,7 @@ impl Plan {
             let Stamp { epoch, version } = standing.stamp;
             saves.push(PlayerSave { player, owner: self.owner.clone(), epoch, version, record: Some(record) });
         }
-        let unit_out = CommitUnit { id: bytes::Bytes::new(), saves };
+        let unit_out = CommitUnit { id: bytes::Bytes::new(), saves, ..CommitUnit::default() };
         self.sent.push(Sent { class: unit.class, unit: unit_out, held: unit.held });
     }
 

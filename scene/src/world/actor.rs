@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proto::{client, ids::ItemId, ids::PlayerId, record::PlayerRecord};
 
 use super::{
+    deal::Pending,
     grid::{Cell, Position},
     movement::Budget,
 };
@@ -120,6 +121,8 @@ pub struct Actor {
     pub(super) budget: Budget,
     /// Journeys that were begun and not ended: meanwhile the player neither acts nor changes.
     pub(super) frozen: u32,
+    /// The deal for which it is held: meanwhile it does not change.
+    pub(super) pending: Option<Box<Pending>>,
     pub(super) muted_until: u64,
     /// The middle of the cells whose groups it is in.
     pub(super) view: Option<Cell>,
@@ -160,9 +163,9 @@ impl Entity {
         self.actor.as_ref().map(|actor| actor.player)
     }
 
-    /// Whether it is a player on its way to another line, who neither acts nor can be acted on.
+    /// Whether it is a player on its way to another line, or held for a deal, who neither acts nor can be acted on.
     pub fn is_frozen(&self) -> bool {
-        self.actor.as_ref().is_some_and(|actor| 0 < actor.frozen)
+        self.actor.as_ref().is_some_and(|actor| 0 < actor.frozen || actor.pending.is_some())
     }
 
     /// What the rules keep of it, if it is a player.

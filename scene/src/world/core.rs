@@ -17,6 +17,7 @@ use service::random::Rng;
 use super::{
     LineConfig,
     actor::{Actor, Character, Entity, EntityId, Kind, Looks},
+    deal::Sides,
     grid::{Cell, Grid, Position},
     hash::StateHash,
     input::{Destination, Effect},
@@ -51,6 +52,7 @@ pub struct News {
     pub(super) marks: Marks,
     pub(super) left: Vec<(PlayerId, Option<PlayerRecord>)>,
     pub(super) frozen: BTreeSet<PlayerId>,
+    pub(super) held: Vec<(PlayerId, Result<Box<Sides>, Fault>)>,
     pub(super) travels: Vec<(PlayerId, Destination)>,
 }
 

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use proto::{Frame, client::Fault, event::event::Body, ids::PlayerId, record::PlayerRecord};
 
-use super::grid::{Cell, Position};
+use super::{
+    deal::{Deal, Sides},
+    grid::{Cell, Position},
+};
 
 /// What happens to a world from outside, in the order in which it happens.
 #[derive(Clone, Debug)]
@@ -63,6 +66,22 @@ pub enum Input {
     },
     /// The player is about to go to another line; its record is wanted ([`Effect::Frozen`]). Each freeze needs an unfreeze.
     Freeze(PlayerId),
+    /// Hold the player for a deal, if the rules allow it; answered by [`Effect::Held`]. One that is held has to be settled.
+    Hold {
+        /// Who.
+        player: PlayerId,
+        /// Its side.
+        deal: Box<Deal>,
+    },
+    /// The deal took place, or did not, and the player is free.
+    Settle {
+        /// Who.
+        player: PlayerId,
+        /// Whether it took place.
+        done: bool,
+        /// For its client, after what the rules say.
+        tell: Option<Frame>,
+    },
     /// A journey has ended and the player stays; it is told why.
     Unfreeze {
         /// Who.
@@ -148,6 +167,8 @@ pub enum Effect {
     Left(PlayerRecord),
     /// The player is frozen; what it is. Answers [`Input::Freeze`].
     Frozen(PlayerRecord),
+    /// The player is held, with its two sides; or why it is not. Answers [`Input::Hold`].
+    Held(PlayerId, Result<Box<Sides>, Fault>),
     /// The rules want the player elsewhere; it is frozen until the shell has it leave, or unfreezes it.
     Travel(PlayerId, Destination, PlayerRecord),
     /// The player rose to this level.

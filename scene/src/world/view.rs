@@ -209,6 +209,7 @@ impl Core {
         for player in std::mem::take(&mut self.news.frozen) {
             effects.extend(self.record(player).map(Effect::Frozen));
         }
+        effects.extend(std::mem::take(&mut self.news.held).into_iter().map(|(player, sides)| Effect::Held(player, sides)));
         for (player, to) in std::mem::take(&mut self.news.travels) {
             effects.extend(self.record(player).map(|record| Effect::Travel(player, to, record)));
         }

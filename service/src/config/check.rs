@@ -10,16 +10,21 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
-    ARGON2_MEMORY_KIB_MIN, ARGON2_PASSES_MIN, CenterConfig, ConfigError, DcConfig, Environment, GateConfig, LoginConfig, LogsvcConfig,
-    MapConfig, Place, Players, ProcessConfig, ProcessId, ProcessKind, Role, SceneConfig, SecretSource, Storage, TlsConfig, World, Zone,
+    ARGON2_MEMORY_KIB_MIN, ARGON2_PASSES_MIN, CacheConfig, CenterConfig, ConfigError, DcConfig, Environment, GateConfig, LoginConfig,
+    LogsvcConfig, MapConfig, MysqlConfig, Place, Players, ProcessConfig, ProcessId, ProcessKind, RedisConfig, Role, SceneConfig,
+    SecretSource, Storage, TlsConfig, World, Zone,
     raw::{
-        Problems, RawCenter, RawDc, RawGate, RawLogin, RawLogsvc, RawMap, RawPlayers, RawScene, RawStorage, RawTls, RawWorld, Registration,
-        Sections,
+        Problems, RawCache, RawCenter, RawDc, RawGate, RawLogin, RawLogsvc, RawMap, RawMysql, RawPlayers, RawRedis, RawScene, RawStorage,
+        RawTls, RawWorld, Registration, Sections,
     },
 };
 
 /// Characters of a zone's name or a process id at most.
 const NAME_MAX: usize = 32;
+/// Characters of a host name at most, as in the DNS.
+const HOST_MAX: usize = 253;
+/// Processes that one entry stands for at most. Every process of the zone is ready for so many.
+const REPLICAS_MAX: u32 = 64;
 
 /// What the checks of a process need to know of the rest.
 struct Around<'a> {
@@ -38,13 +43,14 @@ pub(super) fn zone(mut sections: Sections, file: &Path, data: &Path) -> Result<Z
     }
     let environment = sections.need("environment", "write `dev`, or `live` if it serves players");
     let secret = secret(&mut sections);
+    let cache = cache(&mut sections);
     let players = players(&mut sections);
     let world = world(&mut sections);
     // A broken environment is a problem already; the processes are still looked at, as those of a dev zone.
     let around = Around { environment: environment.unwrap_or(Environment::Dev), folder: file.parent().unwrap_or(Path::new(".")) };
     let processes = processes(&mut sections, &around);
     for key in sections.top.keys().cloned().collect::<Vec<_>>() {
-        sections.problems.add(&key, "unknown key: known are zone, environment, secret, players, world, processes");
+        sections.problems.add(&key, "unknown key: known are zone, environment, secret, cache, redis, players, world, processes");
     }
     let mut problems = sections.problems;
     if let Some(processes) = &processes {
@@ -68,6 +74,7 @@ pub(super) fn zone(mut sections: Sections, file: &Path, data: &Path) -> Result<Z
         name: name.expect(good),
         environment: environment.expect(good),
         secret: secret.expect(good),
+        cache: cache.expect(good),
         players: players.expect(good),
         world: world.expect(good),
         processes: processes.expect(good),
@@ -121,6 +128,40 @@ fn secret(sections: &mut Sections) -> Option<SecretSource> {
         _ => {
             problems.add("secret", format!("says not where the secret is: {how}"));
             None
+        }
+    }
+}
+
+fn cache(sections: &mut Sections) -> Option<CacheConfig> {
+    let how = "write `redis: { url_env: PAIFANG_REDIS_URL }`, or `url_file` with the path of a file that has the URL";
+    let (kind, redis) = (sections.take("cache"), sections.take("redis"));
+    let problems = &mut sections.problems;
+    let kind = match kind {
+        Some(kind) => problems.read("cache", kind)?,
+        None => RawCache::None,
+    };
+    match (kind, redis) {
+        (RawCache::None, None) => Some(CacheConfig::None),
+        (RawCache::None, Some(_)) => {
+            problems.add("redis", "it is not used: write `cache: redis`, or take it out");
+            None
+        }
+        (RawCache::Redis, None) => {
+            problems.add("redis", format!("is missing: {how}"));
+            None
+        }
+        (RawCache::Redis, Some(redis)) => {
+            let raw: RawRedis = problems.read("redis", redis)?;
+            within(problems, "redis.connections_max", raw.connections_max, 1, 1000);
+            let url = match (raw.url_env, raw.url_file) {
+                (Some(name), None) if !name.is_empty() => SecretSource::Env(name),
+                (None, Some(file)) if !file.as_os_str().is_empty() => SecretSource::File(file),
+                _ => {
+                    problems.add("redis", format!("says not where the URL is: {how}"));
+                    return None;
+                }
+            };
+            Some(CacheConfig::Redis(RedisConfig { url, connections_max: raw.connections_max }))
         }
     }
 }
@@ -182,11 +223,40 @@ fn map(problems: &mut Problems, name: &str, raw: RawMap) -> MapConfig {
 fn processes(sections: &mut Sections, around: &Around) -> Option<BTreeMap<ProcessId, ProcessConfig>> {
     let raw: BTreeMap<String, Map<String, Value>> = sections.need("processes", "name them, for example `gate-1: { kind: gate, ... }`")?;
     let problems = &mut sections.problems;
-    let read = raw.into_iter().filter_map(|(id, keys)| {
-        let process = process(problems, &id, keys, around)?;
-        Some((ProcessId(id), process))
-    });
-    Some(read.collect())
+    let mut processes = BTreeMap::new();
+    for (name, mut keys) in raw {
+        let at = format!("processes.{name}");
+        let replicas = keys.remove("replicas").and_then(|value| problems.read::<u32>(&format!("{at}.replicas"), value));
+        let Some(process) = process(problems, &name, keys, around) else { continue };
+        let several = match replicas {
+            Some(count) => replicated(problems, &at, &process, count),
+            None => vec![process],
+        };
+        for process in several {
+            let id = process.id.clone();
+            if processes.insert(id.clone(), process).is_some() {
+                problems.add(&at, format!("there are two `{id}`: a replica of one entry has the name of another; rename one"));
+            }
+        }
+    }
+    Some(processes)
+}
+
+/// The processes that one entry stands for: `gate` with 2 replicas is gate-1 and gate-2, alike in all else.
+fn replicated(problems: &mut Problems, at: &str, entry: &ProcessConfig, count: u32) -> Vec<ProcessConfig> {
+    let key = format!("{at}.replicas");
+    within(problems, &key, count, 1, REPLICAS_MAX);
+    if entry.kind() != ProcessKind::Gate {
+        problems.add(&key, format!("a {} has none, only gates: others dial it by its id; give each an entry of its own", entry.kind()));
+    }
+    if entry.host.is_none() {
+        problems.add(&key, "they listen at the same ports, each in a container of its own: give the name of these containers as `host`");
+    }
+    let replica = |number: u32| {
+        let id = ProcessId(format!("{}-{number}", entry.id));
+        ProcessConfig { id, replica_of: Some(entry.id.0.clone()), ..entry.clone() }
+    };
+    (1..=count.min(REPLICAS_MAX)).map(replica).collect()
 }
 
 /// One process: the keys that all have, then those of its kind.
@@ -203,11 +273,12 @@ fn process(problems: &mut Problems, id: &str, mut keys: Map<String, Value>, arou
         value
     };
     let (kind, link, admin) = (need("kind"), need("link"), need("admin"));
+    let host = keys.remove("host").and_then(|value| host(problems, &format!("{at}.host"), &value));
     let link = link.and_then(|value| address_value(problems, &format!("{at}.link"), &value));
     let admin = admin.and_then(|value| address_value(problems, &format!("{at}.admin"), &value));
     let kind: ProcessKind = problems.read(&format!("{at}.kind"), kind?)?;
     let role = role(problems, &at, kind, Value::Object(keys), around)?;
-    Some(ProcessConfig { id: ProcessId(id.into()), link: link?, admin: admin?, role })
+    Some(ProcessConfig { id: ProcessId(id.into()), replica_of: None, host, link: link?, admin: admin?, role })
 }
 
 fn role(problems: &mut Problems, at: &str, kind: ProcessKind, keys: Value, around: &Around) -> Option<Role> {
@@ -300,13 +371,29 @@ fn dc(problems: &mut Problems, at: &str, keys: Value) -> Option<DcConfig> {
     let key = |name: &str| format!("{at}.{name}");
     within(problems, &key("dirty_bytes_max"), raw.dirty_bytes_max, 1024 * 1024, BYTES_MAX);
     within(problems, &key("cache_bytes_max"), raw.cache_bytes_max, 1024 * 1024, BYTES_MAX);
-    let RawStorage::Sqlite = raw.storage;
+    within(problems, &key("journal_bytes_max"), raw.journal_bytes_max, 1 << 20, 1 << 50);
+    // The segment that is written to is never deleted: with fewer than four the quota could stay full for want of a closed one.
+    within(problems, &key("journal_segment_bytes"), raw.journal_segment_bytes, 64 << 10, (raw.journal_bytes_max / 4).max(64 << 10));
+    let storage = storage(problems, at, &raw.storage, raw.mysql);
     Some(DcConfig {
-        storage: Storage::Sqlite,
+        storage: storage?,
         flush_period: seconds(problems, &key("flush_period_s"), raw.flush_period_s, 0.01, 60.0),
         dirty_bytes_max: raw.dirty_bytes_max,
         cache_bytes_max: raw.cache_bytes_max,
+        journal_bytes_max: raw.journal_bytes_max,
+        journal_segment_bytes: raw.journal_segment_bytes,
     })
+}
+
+fn host(problems: &mut Problems, key: &str, value: &Value) -> Option<String> {
+    let text = value.as_str().unwrap_or_default();
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    // An IPv6 address is a host too.
+    if text.parse::<std::net::IpAddr>().is_ok() || ((1..=HOST_MAX).contains(&text.len()) && text.bytes().all(good)) {
+        return Some(text.to_owned());
+    }
+    problems.add(key, format!("{value} is no host: write a name that is resolved where the zone runs, or an IP address, without a port"));
+    None
 }
 
 fn address_value(problems: &mut Problems, key: &str, value: &Value) -> Option<SocketAddr> {
@@ -319,6 +406,35 @@ fn address(problems: &mut Problems, key: &str, text: &str) -> Option<SocketAddr>
         problems.add(key, format!("`{text}` is no address: write IP:PORT, for example 127.0.0.1:7000, or port 0 for a free one"));
     }
     address
+}
+
+fn storage(problems: &mut Problems, at: &str, storage: &RawStorage, mysql: Option<RawMysql>) -> Option<Storage> {
+    let key = |name: &str| format!("{at}.mysql{name}");
+    let how = "write `mysql: { url_env: PAIFANG_MYSQL_URL }`, or `url_file` with the path of a file that has the URL";
+    match (storage, mysql) {
+        (RawStorage::Sqlite, None) => Some(Storage::Sqlite),
+        (RawStorage::Sqlite, Some(_)) => {
+            problems.add(&key(""), "it is not used: write `storage: mysql`, or take it out");
+            None
+        }
+        (RawStorage::Mysql, None) => {
+            problems.add(&key(""), format!("is missing: {how}"));
+            None
+        }
+        (RawStorage::Mysql, Some(raw)) => {
+            within(problems, &key(".connections_max"), raw.connections_max, 2, 1000);
+            let statement_timeout = seconds(problems, &key(".statement_timeout_s"), raw.statement_timeout_s, 0.1, 600.0);
+            let url = match (raw.url_env, raw.url_file) {
+                (Some(name), None) if !name.is_empty() => SecretSource::Env(name),
+                (None, Some(file)) if !file.as_os_str().is_empty() => SecretSource::File(file),
+                _ => {
+                    problems.add(&key(""), format!("says not where the URL is: {how}"));
+                    return None;
+                }
+            };
+            Some(Storage::Mysql(MysqlConfig { url, connections_max: raw.connections_max, statement_timeout }))
+        }
+    }
 }
 
 /// A zone needs at least one of each kind; of those that hold a zone's only truth there is exactly one.
@@ -338,10 +454,13 @@ fn needed_kinds(processes: &BTreeMap<ProcessId, ProcessConfig>, problems: &mut P
     }
 }
 
-/// Two processes can't listen at one address.
+/// Two processes can't listen at one address of a host.
 fn clashes(processes: &BTreeMap<ProcessId, ProcessConfig>, problems: &mut Problems) {
-    let mut taken: Vec<(String, SocketAddr)> = Vec::new();
-    for process in processes.values() {
+    let mut taken: Vec<(String, Option<&str>, SocketAddr)> = Vec::new();
+    // Replicas are alike, and each of them has a container of its own: one stands for all.
+    let mut entries = BTreeSet::new();
+    for process in processes.values().filter(|process| process.replica_of.as_ref().is_none_or(|entry| entries.insert(entry))) {
+        let host = process.host.as_deref();
         for (name, address) in process.addresses() {
             let key = format!("processes.{}.{name}", process.id);
             let clash = |other: &SocketAddr| {
@@ -351,10 +470,10 @@ fn clashes(processes: &BTreeMap<ProcessId, ProcessConfig>, problems: &mut Proble
             if address.port() == 0 {
                 continue;
             }
-            if let Some((other, _)) = taken.iter().find(|(_, other)| clash(other)) {
+            if let Some((other, ..)) = taken.iter().find(|(_, other_host, other)| *other_host == host && clash(other)) {
                 problems.add(&key, format!("{address} is the address of {other} too: give it another port, or port 0 for a free one"));
             }
-            taken.push((key, address));
+            taken.push((key, host, address));
         }
     }
 }

@@ -34,6 +34,28 @@ pub(super) enum Registration {
     Closed,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawCache {
+    None,
+    Redis,
+}
+
+/// Where the URL is, which has a password in it, is said by one of the first two.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRedis {
+    pub(super) url_env: Option<String>,
+    pub(super) url_file: Option<std::path::PathBuf>,
+    pub(super) connections_max: usize,
+}
+
+impl Default for RawRedis {
+    fn default() -> Self {
+        Self { url_env: None, url_file: None, connections_max: 8 }
+    }
+}
+
 /// What holds for every map.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -172,15 +194,26 @@ impl Default for RawScene {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawDc {
     pub(super) storage: RawStorage,
+    pub(super) mysql: Option<RawMysql>,
     pub(super) flush_period_s: f64,
     pub(super) dirty_bytes_max: usize,
     pub(super) cache_bytes_max: usize,
+    pub(super) journal_bytes_max: u64,
+    pub(super) journal_segment_bytes: u64,
 }
 
 impl Default for RawDc {
     fn default() -> Self {
         let mib = 1024 * 1024;
-        Self { storage: RawStorage::Sqlite, flush_period_s: 1.0, dirty_bytes_max: 256 * mib, cache_bytes_max: 256 * mib }
+        Self {
+            storage: RawStorage::Sqlite,
+            mysql: None,
+            flush_period_s: 1.0,
+            dirty_bytes_max: 256 * mib,
+            cache_bytes_max: 256 * mib,
+            journal_bytes_max: 4 << 30,
+            journal_segment_bytes: 64 << 20,
+        }
     }
 }
 
@@ -188,6 +221,23 @@ impl Default for RawDc {
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawStorage {
     Sqlite,
+    Mysql,
+}
+
+/// Where the URL is, which has a password in it, is said by one of the first two.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawMysql {
+    pub(super) url_env: Option<String>,
+    pub(super) url_file: Option<std::path::PathBuf>,
+    pub(super) connections_max: usize,
+    pub(super) statement_timeout_s: f64,
+}
+
+impl Default for RawMysql {
+    fn default() -> Self {
+        Self { url_env: None, url_file: None, connections_max: 8, statement_timeout_s: 5.0 }
+    }
 }
 
 #[derive(Deserialize)]

@@ -29,6 +29,20 @@ fn each_mistake_is_named_with_its_key() {
         ("environment: dev ", "environment: test ", "environment: unknown variant"),
         ("secret: { file: secret }", "secret: hunter2hunter2hunter2", "secret: the secret itself must not stand in the zone file"),
         ("secret: { file: secret }", "secret: { value: x }", "secret: says not where"),
+        ("secret: { file: secret }", "secret: { file: secret }\ncache: memcached", "cache: unknown variant"),
+        (
+            "secret: { file: secret }",
+            "secret: { file: secret }\ncache: redis",
+            "redis: is missing: write `redis: { url_env: PAIFANG_REDIS_URL }`",
+        ),
+        ("secret: { file: secret }", "secret: { file: secret }\ncache: redis\nredis: {}", "redis: says not where the URL is"),
+        ("secret: { file: secret }", "secret: { file: secret }\ncache: redis\nredis: { url: x }", "redis.url: unknown field"),
+        (
+            "secret: { file: secret }",
+            "secret: { file: secret }\ncache: redis\nredis: { url_env: A, connections_max: 0 }",
+            "redis.connections_max: 0 is out of range",
+        ),
+        ("secret: { file: secret }", "secret: { file: secret }\nredis: { url_env: A }", "redis: it is not used"),
         ("registration: open ", "registration: maybe ", "players.registration: unknown variant"),
         ("roles_max: 4", "roles_max: 0", "players.roles_max: 0 is out of range"),
         ("resume_window_s: 60", "resume_window_s: -1", "players.resume_window_s: -1 is out of range"),
@@ -48,6 +62,21 @@ fn each_mistake_is_named_with_its_key() {
         ("kind: login,", "kind: logins,", "processes.login-1.kind: unknown variant"),
         ("  login-1:", "  Login_1:", "processes.Login_1: `Login_1` is no process id"),
         ("storage: sqlite", "storage: tape", "processes.dc-1.storage: unknown variant"),
+        ("storage: sqlite", "journal_bytes_max: 1", "processes.dc-1.journal_bytes_max: 1 is out of range"),
+        (
+            "storage: sqlite",
+            "journal_bytes_max: 1048576, journal_segment_bytes: 1048576",
+            "processes.dc-1.journal_segment_bytes: 1048576 is out of range: it must be 65536 to 262144",
+        ),
+        ("storage: sqlite", "storage: mysql", "processes.dc-1.mysql: is missing: write `mysql: { url_env: PAIFANG_MYSQL_URL }`"),
+        ("storage: sqlite", "storage: mysql, mysql: {}", "processes.dc-1.mysql: says not where the URL is"),
+        ("storage: sqlite", "mysql: { url_env: A }", "processes.dc-1.mysql: it is not used"),
+        ("storage: sqlite", "storage: mysql, mysql: { url: mysql://a:b@c/d }", "processes.dc-1.mysql.url: unknown field"),
+        (
+            "storage: sqlite",
+            "storage: mysql, mysql: { url_env: A, connections_max: 1 }",
+            "processes.dc-1.mysql.connections_max: 1 is out of range",
+        ),
         ("zone: dev", "zone: dev\ncolour: blue", "colour: unknown key"),
     ];
     for (good, bad, expected) in cases {
@@ -69,6 +98,49 @@ fn a_missing_or_second_single_process_is_named() {
     assert_eq!(problems(&without), ["processes: there is no center: add one"]);
     let twice = DEV_ZONE.replace("  dc-1:", "  dc-2: { kind: dc, link: 127.0.0.1:0, admin: 127.0.0.1:0 }\n  dc-1:");
     assert_eq!(problems(&twice), ["processes: there are 2 of kind dc: keep one"]);
+}
+
+/// The development zone with its gate's entry standing for `count` gates.
+fn replicated(count: &str) -> String {
+    DEV_ZONE.replace("  gate-1:\n    kind: gate\n", &format!("  gate:\n    kind: gate\n    replicas: {count}\n    host: gate\n"))
+}
+
+#[test]
+fn an_entry_with_replicas_stands_for_so_many_processes() {
+    let zone = Zone::for_test(&replicated("11")).unwrap();
+    let gates: Vec<&str> = zone.named("gate").into_iter().map(|gate| gate.id.0.as_str()).collect();
+    assert_eq!(gates[..3], ["gate-1", "gate-2", "gate-3"]);
+    assert_eq!((gates.len(), gates[10]), (11, "gate-11"));
+    let one = zone.named("gate-2");
+    assert_eq!((one.len(), one[0].replica_of.as_deref(), one[0].host.as_deref()), (1, Some("gate"), Some("gate")));
+    assert!(zone.named("gates").is_empty());
+}
+
+#[test]
+fn replicas_that_can_not_be_are_refused() {
+    let cases = [
+        (replicated("0"), "processes.gate.replicas: 0 is out of range"),
+        (replicated("65"), "processes.gate.replicas: 65 is out of range"),
+        (replicated("2").replace("    host: gate\n", ""), "processes.gate.replicas: they listen at the same ports"),
+        (replicated("2").replace("  login-1:", "  gate-2:"), "processes.gate-2: there are two `gate-2`"),
+        (DEV_ZONE.replace("{ kind: login, ", "{ kind: login, replicas: 2, host: login, "), "processes.login-1.replicas: a login has none"),
+    ];
+    for (text, expected) in cases {
+        let found = problems(&text);
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "expected `{expected}`, found {found:?}");
+    }
+}
+
+#[test]
+fn ports_clash_on_one_host_only() {
+    let hosts = |login: &str, center: &str| {
+        let text = DEV_ZONE.replace("7220", "7210");
+        text.replace("{ kind: login, ", &format!("{{ kind: login, host: {login}, "))
+            .replace("{ kind: center,", &format!("{{ kind: center, host: {center},"))
+    };
+    assert_eq!(problems(&hosts("login", "center")), Vec::<String>::new());
+    assert!(problems(&hosts("zone", "zone"))[0].contains("127.0.0.1:7210 is the address of processes.center-1.admin too"));
+    assert!(problems(&hosts("login:7110", "center"))[0].starts_with("processes.login-1.host: \"login:7110\" is no host"));
 }
 
 #[test]

@@ -77,7 +77,7 @@ async fn dial<H: Handler>(links: Links, handler: Arc<H>, member: Member, stop: C
 }
 
 async fn connect(links: &Links, member: &Member) -> Result<(TcpStream, Proven), HandshakeError> {
-    let mut socket = net::connect(member.link, CONNECT_WITHIN).await?;
+    let mut socket = net::reach(member.host.as_deref(), member.link, CONNECT_WITHIN).await?;
     let proven = handshake::dial(&mut socket, links.identity(), member).await?;
     Ok((socket, proven))
 }

@@ -184,10 +184,10 @@ impl Identity {
             return Ok(());
         }
         Err(format!(
-            "{} expects {} at {}, but {} is there; check its `link` in the zone file",
+            "{} expects {} at {}, but {} is there; check its address in the zone file",
             self.id,
             to.id,
-            to.link,
+            to.at(),
             printable(&theirs.process)
         ))
     }

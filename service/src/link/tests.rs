@@ -98,7 +98,7 @@ impl Side {
 
     fn member(&self) -> Member {
         let config = self.links.config();
-        Member { id: config.id.clone(), kind: config.kind, link: self.links.local_addr() }
+        Member { id: config.id.clone(), kind: config.kind, host: None, link: self.links.local_addr() }
     }
 
     async fn next(&mut self) -> Seen {
@@ -125,7 +125,7 @@ fn config(id: &str, kind: ProcessKind, incarnation: u64, listen: &str, members: 
 }
 
 fn member(id: &str, kind: ProcessKind, link: SocketAddr) -> Member {
-    Member { id: ProcessId(id.into()), kind, link }
+    Member { id: ProcessId(id.into()), kind, host: None, link }
 }
 
 fn scene_1() -> Member {

@@ -114,14 +114,14 @@ impl Zone {
                 let Some(mut save) = self.next_save(scene, player) else { return };
                 let x = i32::try_from(save.version).unwrap();
                 save.record.as_mut().unwrap().position = Some(Position { x, y: 0 });
-                self.ask(scene, Asked::Commit(CommitUnit { id: Default::default(), saves: vec![save] }), false);
+                self.ask(scene, Asked::Commit(CommitUnit { id: Default::default(), saves: vec![save], ..CommitUnit::default() }), false);
             }
             Step::Trade { scene, from, to, coins, item, with_id } => self.trade(scene, from, to, coins, item, with_id),
             Step::Steal { scene, player, item } => {
                 let Some(mut save) = self.next_save(scene, player) else { return };
                 let loot = record(0, 0, &[item]).items;
                 save.record.as_mut().unwrap().items.extend(loot);
-                self.ask(scene, Asked::Commit(CommitUnit { id: Default::default(), saves: vec![save] }), true);
+                self.ask(scene, Asked::Commit(CommitUnit { id: Default::default(), saves: vec![save], ..CommitUnit::default() }), true);
             }
             Step::Handoff { scene, player, to } => {
                 let Some(save) = self.next_save(scene, player) else { return };
@@ -177,7 +177,7 @@ impl Zone {
         }
         self.next_unit += 1;
         let id = if with_id { u128::from(self.next_unit).to_be_bytes().to_vec() } else { Vec::new() };
-        self.ask(scene, Asked::Commit(CommitUnit { id: id.into(), saves: vec![give, get] }), true);
+        self.ask(scene, Asked::Commit(CommitUnit { id: id.into(), saves: vec![give, get], ..CommitUnit::default() }), true);
     }
 
     /// The next save of a player, by what the scene believes.

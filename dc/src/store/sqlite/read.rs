@@ -6,13 +6,14 @@ use anyhow::Context;
 use prost::Message;
 use proto::{
     ids::ItemId,
-    internal::{AuditRecord, GmAccountReply, Relation, RelationTo, Sanction},
-    record::PlayerRecord,
+    internal::{AuditRecord, GmAccountReply, RankBy, RankEntry, Relation, RelationTo, RoleVersion, Sanction},
+    record::{Mail, PlayerRecord},
 };
 use rusqlite::{OptionalExtension, named_params};
+use service::cache::ranking::Standing;
 
 use super::{BUSY_TIMEOUT, Connection, OpenFlags, StoredPlayer, key, unsigned};
-use crate::store::{LIST_MAX, RECORD_FORMAT, Reader, RelationsOf, SanctionsWanted, StoreError, StoredAccount};
+use crate::store::{LIST_MAX, RECORD_FORMAT, Reader, RelationsOf, SanctionsWanted, StoreError, StoredAccount, ranked_column, read_mail};
 
 /// Reads from SQLite.
 pub(super) struct SqliteReader(Connection);
@@ -36,6 +37,17 @@ impl SqliteReader {
         Ok(players)
     }
 
+    fn mails(&self, sql: &str, of: impl rusqlite::Params) -> Result<Vec<Mail>, StoreError> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        let mut rows = statement.query(of)?;
+        let mut mails = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (format, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            mails.push(read_mail(format, &body)?);
+        }
+        Ok(mails)
+    }
+
     fn account_where(&self, sql: &str, value: impl rusqlite::ToSql) -> Result<Option<StoredAccount>, StoreError> {
         let account =
             |row: &rusqlite::Row<'_>| Ok(StoredAccount { account: unsigned(row.get(0)?), name: row.get(1)?, password_hash: row.get(2)? });
@@ -56,6 +68,11 @@ impl Reader for SqliteReader {
         Ok(self.players(sql, player)?.pop())
     }
 
+    fn set_aside(&self, player: u64) -> Result<Option<StoredPlayer>, StoreError> {
+        let sql = "SELECT player, format, body, '', 0, version, 0 FROM set_aside WHERE player = ?1 ORDER BY version DESC LIMIT 1";
+        Ok(self.players(sql, player)?.pop())
+    }
+
     fn player_named(&self, name_key: &str) -> Result<Option<u64>, StoreError> {
         let mut statement = self.0.prepare_cached("SELECT player FROM players WHERE name_key = ?1")?;
         Ok(statement.query_row([name_key], |row| row.get(0).map(unsigned)).optional()?)
@@ -68,6 +85,28 @@ impl Reader for SqliteReader {
         )
     }
 
+    fn versions_of(&self, account: u64) -> Result<Vec<RoleVersion>, StoreError> {
+        let mut statement = self.0.prepare_cached("SELECT player, version FROM players WHERE account = ?1 ORDER BY player")?;
+        let version = |row: &rusqlite::Row<'_>| Ok(RoleVersion { player: unsigned(row.get(0)?), version: unsigned(row.get(1)?) });
+        Ok(statement.query_map([key(account)], version)?.collect::<Result<_, _>>()?)
+    }
+
+    fn foremost(&self, by: RankBy, limit: u32) -> Result<Vec<RankEntry>, StoreError> {
+        let column = ranked_column(by);
+        let sql = format!("SELECT player, name, {column} FROM players ORDER BY {column} DESC, player LIMIT ?1");
+        let entry =
+            |row: &rusqlite::Row<'_>| Ok(RankEntry { player: unsigned(row.get(0)?), name: row.get(1)?, value: unsigned(row.get(2)?) });
+        Ok(self.0.prepare_cached(&sql)?.query_map([limit], entry)?.collect::<Result<_, _>>()?)
+    }
+
+    fn standings(&self, after: u64, limit: u32) -> Result<Vec<Standing>, StoreError> {
+        let sql = "SELECT player, name, level, coins FROM players WHERE player > ?1 ORDER BY player LIMIT ?2";
+        let standing = |row: &rusqlite::Row<'_>| {
+            Ok(Standing { player: unsigned(row.get(0)?), name: row.get(1)?, of: Some((row.get(2)?, unsigned(row.get(3)?))) })
+        };
+        Ok(self.0.prepare_cached(sql)?.query_map((key(after), limit), standing)?.collect::<Result<_, _>>()?)
+    }
+
     fn holders(&self, items: &[ItemId]) -> Result<HashMap<ItemId, u64>, StoreError> {
         let mut statement = self.0.prepare_cached("SELECT player FROM items WHERE item = ?1")?;
         let mut holders = HashMap::new();
@@ -76,6 +115,15 @@ impl Reader for SqliteReader {
             holders.extend(holder.map(|player| (*item, unsigned(player))));
         }
         Ok(holders)
+    }
+
+    fn mail(&self, id: &[u8; 16]) -> Result<Option<Mail>, StoreError> {
+        Ok(self.mails("SELECT format, body FROM mails WHERE mail = ?1", [&id[..]])?.pop())
+    }
+
+    fn mails_of(&self, player: u64, limit: u32) -> Result<Vec<Mail>, StoreError> {
+        let sql = "SELECT format, body FROM mails WHERE player = ?1 AND taken_ms = 0 ORDER BY sent_ms, mail LIMIT ?2";
+        self.mails(sql, (key(player), limit))
     }
 
     fn account_named(&self, name: &str) -> Result<Option<StoredAccount>, StoreError> {

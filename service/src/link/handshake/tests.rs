@@ -27,7 +27,7 @@ fn dc() -> Identity {
 }
 
 fn member(id: &str, kind: ProcessKind) -> Member {
-    Member { id: ProcessId(id.into()), kind, link: "127.0.0.1:1".parse().unwrap() }
+    Member { id: ProcessId(id.into()), kind, host: None, link: "127.0.0.1:1".parse().unwrap() }
 }
 
 fn members() -> Vec<Member> {
@@ -89,7 +89,7 @@ async fn another_process_at_the_dialled_address_is_refused() {
     let elsewhere = identity("dc-2", ProcessKind::Dc, "dev", b"the zone's secret");
     let (dialled, _) = shake(&scene(), &elsewhere).await;
     let Err(HandshakeError::Refused { reason, .. }) = dialled else { panic!("{dialled:?}") };
-    assert_eq!(reason, "scene-1 expects dc-1 at 127.0.0.1:1, but dc-2 is there; check its `link` in the zone file");
+    assert_eq!(reason, "scene-1 expects dc-1 at 127.0.0.1:1, but dc-2 is there; check its address in the zone file");
 }
 
 /// What the acceptor makes of a dialler that says `hello` and then answers with `proof`.
