@@ -83,7 +83,10 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
                 find(address, &query, *limit, json).await
             }
         }
-        .with_context(|| format!("read events from {}", logsvc.id))?;
+        .map_err(|err| {
+            let unreached = err.chain().any(|cause| cause.is::<std::io::Error>());
+            err.context(if unreached { target.not_reached(&logsvc.id) } else { format!("read events from {}", logsvc.id) })
+        })?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -1,12 +1,14 @@
-//! Passwords: argon2id on a bounded number of blocking threads.
+//! Passwords: argon2id on a fixed number of threads. An allocator keeps what a thread has freed for that thread, and a hash takes
+//! tens of megabytes, so threads that come and go would add up.
 //!
 //! Whoever wants a hash first waits for a [`Turn`]. Full? [`Hashers::turn`] says so at once and the client is told to come back: a
 //! hash costs tens of milliseconds and tens of megabytes, and a thousand at a time would take the machine down.
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -18,7 +20,7 @@ use argon2::{
 use secrecy::{ExposeSecret, SecretString};
 use service::config::LoginConfig;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
 };
 
@@ -40,14 +42,21 @@ pub(crate) enum HashError {
     /// The parameters of the zone file are not allowed.
     #[error("argon2 parameters: {0}")]
     Params(#[from] argon2::Error),
-    /// The thread panicked.
-    #[error("hash thread: {0}")]
-    Thread(#[from] tokio::task::JoinError),
+    /// The work panicked.
+    #[error("hash a password: the thread panicked")]
+    Panicked(#[from] oneshot::error::RecvError),
+    /// The threads could not be started.
+    #[error("start a hash thread: {0}")]
+    Start(#[from] std::io::Error),
 }
+
+type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads that hash.
 #[derive(Debug)]
 pub(crate) struct Hashers {
+    /// Bounded by the turns: a job holds one. The threads end when this and all turns are dropped.
+    jobs: mpsc::Sender<Job>,
     argon2: Argon2<'static>,
     /// Checked for accounts that do not exist: a hash of nobody's password with the parameters that new ones get.
     dummy: String,
@@ -59,6 +68,7 @@ pub(crate) struct Hashers {
 /// The right to compute one hash.
 #[derive(Debug)]
 pub(crate) struct Turn {
+    jobs: mpsc::Sender<Job>,
     argon2: Argon2<'static>,
     dummy: String,
     permit: OwnedSemaphorePermit,
@@ -73,7 +83,9 @@ impl Hashers {
         let params = Params::new(config.argon2_memory_kib, config.argon2_passes, 1, None)?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let turns = Arc::new(Semaphore::new(config.hashers.max(1)));
-        let mut hashers = Self { argon2, dummy: String::new(), turns, waiting: AtomicUsize::new(0), waiting_max: config.hash_queue_max };
+        let jobs = start_threads(config.hashers.max(1))?;
+        let mut hashers =
+            Self { jobs, argon2, dummy: String::new(), turns, waiting: AtomicUsize::new(0), waiting_max: config.hash_queue_max };
         let nobodys = SecretString::from(service::secret::made(SALT_BYTES));
         hashers.dummy = match hashers.turn().await {
             Ok(turn) => turn.hash(nobodys).await?,
@@ -91,7 +103,7 @@ impl Hashers {
             Ok(permit) => permit,
             Err(_) => self.wait().await?,
         };
-        Ok(Turn { argon2: self.argon2.clone(), dummy: self.dummy.clone(), permit })
+        Ok(Turn { jobs: self.jobs.clone(), argon2: self.argon2.clone(), dummy: self.dummy.clone(), permit })
     }
 
     /// How many wait for a turn.
@@ -138,15 +150,39 @@ impl Turn {
         self,
         work: impl FnOnce(&Argon2<'static>, String) -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, HashError> {
-        let Turn { argon2, dummy, permit } = self;
-        let compute = move || {
+        let Turn { jobs, argon2, dummy, permit } = self;
+        let (done, result) = oneshot::channel();
+        let job = move || {
             let begun = Instant::now();
             let result = work(&argon2, dummy);
             metrics::histogram!("paifang_login_hash_seconds").record(begun.elapsed());
             drop(permit);
-            result
+            // Whoever waited may have gone.
+            let _ = done.send(result);
         };
-        tokio::task::spawn_blocking(compute).await?
+        // The threads live as long as a sender does; a job that can't be sent is dropped, and its result with it.
+        let _ = jobs.send(Box::new(job));
+        result.await?
+    }
+}
+
+/// Starts the threads that work jobs off.
+fn start_threads(count: usize) -> std::io::Result<mpsc::Sender<Job>> {
+    let (jobs, waiting) = mpsc::channel::<Job>();
+    let waiting = Arc::new(Mutex::new(waiting));
+    for number in 0..count {
+        let waiting = Arc::clone(&waiting);
+        std::thread::Builder::new().name(format!("hasher-{number}")).spawn(move || work_off(&waiting))?;
+    }
+    Ok(jobs)
+}
+
+fn work_off(waiting: &Mutex<mpsc::Receiver<Job>>) {
+    loop {
+        let job = waiting.lock().expect("no holder of the jobs panics").recv();
+        let Ok(job) = job else { return };
+        // The panic hook has logged it; the one who waits hears of it, and the thread goes on.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
     }
 }
 

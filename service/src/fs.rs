@@ -4,12 +4,13 @@ use std::{fs, io, io::Write, path::Path};
 
 pub use std::fs::File;
 
-/// Makes a folder and those above it.
+/// Makes a folder and those above it, for this user only: what a zone keeps has password hashes in it.
 ///
 /// # Errors
 /// The system's; the error names the path.
 pub fn make_folder(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path).map_err(|err| named(path, "make folder", &err))
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|err| named(path, "make folder", &err))
 }
 
 /// Reads a whole file.
@@ -161,4 +162,18 @@ pub fn names(path: &Path) -> io::Result<Vec<String>> {
 
 fn named(path: &Path, what: &str, err: &io::Error) -> io::Error {
     io::Error::new(err.kind(), format!("{what} {}: {err}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_for_this_user_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder.path().join("data/dc-1");
+        make_folder(&made).unwrap();
+        assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
+    }
 }

@@ -112,7 +112,9 @@ impl Report {
         }
         let mut table = crate::tables::table(&["process", "kind", "pid", "addresses", "state"]);
         for child in children {
-            let addresses: Vec<String> = child.config.addresses().iter().map(|(name, address)| format!("{name} {address}")).collect();
+            // A name and its address stay on one line of a narrow terminal.
+            let space = if std::io::stdout().is_terminal() { '\u{a0}' } else { ' ' };
+            let addresses: Vec<String> = child.config.addresses().iter().map(|(name, address)| format!("{name}{space}{address}")).collect();
             let pid = child.pid().map(|pid| pid.to_string()).unwrap_or_default();
             let state = match &child.state {
                 State::Ready => "ready".to_owned(),
@@ -147,7 +149,8 @@ impl Report {
 
     pub(super) fn died(&self, child: &Child, status: ExitStatus) {
         let event = json!({ "event": "died", "id": child.config.id, "status": status.to_string() });
-        self.tell(&event, &format!("{} died: {status}", child.config.id));
+        let how = if status.success() { "ended, though nobody stopped the zone".to_owned() } else { format!("died: {status}") };
+        self.tell(&event, &format!("{} {how}", child.config.id));
     }
 
     pub(super) fn restarted(&self, child: &Child) {

@@ -122,9 +122,10 @@ impl Supervisor {
     fn on_end(&mut self, id: &ProcessId, pid: u32, status: ExitStatus) -> Option<String> {
         let child = self.children.get_mut(id).filter(|child| child.pid() == Some(pid))?;
         child.ended();
-        // A death is no success: center ended in order, which it does when the countdown of `zone gm server shutdown` has run out.
+        // A death is no success: center ended in order, which it does when the countdown of `zone gm server shutdown` has run out,
+        // or when somebody stopped it alone.
         if child.config.kind() == ProcessKind::Center && status.success() {
-            return Some("center ended the zone: the countdown of a GM's shutdown ran out".into());
+            return Some(format!("{id} ended in order: a GM's countdown ran out, or it was told to stop"));
         }
         self.report.died(child, status);
         if !child.restarts.allow(std::time::Instant::now()) {
