@@ -13,5 +13,6 @@ trap 'rm -rf "$context"' EXIT
 install -m 0755 "$folder/zone" "$context/zone"
 # Symbols are of no use in a container.
 if command -v strip >/dev/null; then strip --strip-debug "$context/zone"; fi
-docker build --quiet --target prebuilt --tag "$tag" --file "$(dirname "$0")/Dockerfile" "$context" >/dev/null
+# Nothing is fetched from anywhere.
+docker build --quiet --network none --target prebuilt --tag "$tag" --file "$(dirname "$0")/Dockerfile" "$context" >/dev/null
 echo "$tag"

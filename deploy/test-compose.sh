@@ -36,6 +36,8 @@ clean_up() {
         docker image rm "$project:test" >/dev/null 2>&1 || true
         kill "$engine"
         wait "$engine" 2>/dev/null || true
+        # An engine closes forwarding for the whole machine.
+        [ -z "${forward:-}" ] || iptables $forward || true
         umount "$work/exec/netns/default" 2>/dev/null || true
     fi
     rm -rf "$work" || true
@@ -68,6 +70,7 @@ engine_with() {
     # One data folder, one engine.
     exec 9>"$cache/lock"
     flock --timeout 300 9 || return 1
+    forward=$(iptables --list-rules FORWARD 2>/dev/null | head -1) || true
     # No bridge of its own: it would stay behind, and Compose makes those that the zone needs.
     dockerd --bridge none --data-root "$cache/root" --exec-root "$work/exec" --pidfile "$work/pid" --host "unix://$work/socket" "$@" \
         >"$work/dockerd.log" 2>&1 9>&- &

@@ -25,6 +25,18 @@ fn segments_that_the_store_has_are_deleted_and_the_rest_is_replayed() {
 }
 
 #[test]
+fn a_checkpoint_leaves_all_that_the_store_lacks() {
+    for applied in 0..=12 {
+        let memory = written(600, 12);
+        let (mut journal, _) = open_memory(&memory, 600, 0).unwrap();
+        journal.checkpoint(applied);
+        drop(journal);
+        memory.crash(0);
+        assert_eq!(replayed(&memory, applied).unwrap(), (applied + 1..=12).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_store_that_is_older_than_the_journal_is_refused() {
     let memory = written(600, 12);
     open_memory(&memory, 600, 12).unwrap().0.checkpoint(12);
