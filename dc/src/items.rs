@@ -29,8 +29,9 @@ pub(crate) struct ItemsChange<'a> {
 }
 
 impl ItemsChange<'_> {
-    fn keeps(&self, item: ItemId) -> bool {
-        self.after.binary_search(&item).is_ok()
+    /// It had the item, and has it no more.
+    fn gives_up(&self, item: ItemId) -> bool {
+        self.before.binary_search(&item).is_ok() && self.after.binary_search(&item).is_err()
     }
 
     fn gains(&self) -> impl Iterator<Item = ItemId> {
@@ -67,7 +68,7 @@ impl ItemIndex {
         let mut gained = HashSet::new();
         for change in changes {
             for item in change.gains() {
-                let given_up = |from: u64| changes.iter().any(|other| other.player == from && !other.keeps(item));
+                let given_up = |from: u64| changes.iter().any(|other| other.player == from && other.gives_up(item));
                 let taken = holder(item).is_some_and(|from| from != change.player && !given_up(from));
                 if taken || !gained.insert(item) {
                     return Err(Refusal::invalid(format!("item {item} would be at two players")));
@@ -98,6 +99,7 @@ mod tests {
         assert!(!check(&index, &[(2, &[], &[A])]), "taken without being given");
         assert!(!check(&index, &[(1, &[A], &[A]), (2, &[], &[A])]), "taken and kept");
         assert!(!check(&index, &[(2, &[], &[B]), (3, &[], &[B])]), "a new item at two players");
+        assert!(!check(&index, &[(1, &[], &[]), (2, &[], &[A])]), "its holder gives up something else");
         assert!(check(&index, &[(2, &[], &[B])]), "a new item");
         assert!(check(&index, &[(1, &[A], &[A])]), "nothing changes");
     }

@@ -382,19 +382,19 @@ impl Ledger {
 
     /// All that the store lacks, as it is now.
     pub(crate) fn batch(&self) -> Batch {
-        let row = |(player, hot): (u64, &Hot)| Row {
-            player,
-            record: hot.record.clone(),
-            owner: hot.owner.clone(),
-            epoch: hot.epoch,
-            version: hot.version,
-            revision: hot.revision,
-            lsn: hot.lsn,
-            items_changed: hot.stored_lsn < hot.items_lsn,
-            deleted: hot.life == Life::Deleted,
-        };
-        let (rows, units) = (self.records.dirty().map(row).collect(), self.pending.iter().cloned().collect());
+        let (rows, units) = (self.records.dirty().map(|(player, hot)| row(player, hot)).collect(), self.pending.iter().cloned().collect());
         Batch { lsn: self.lsn, now_ms: 0, rows, units, units_floor: self.units.floor(), commands: Vec::new() }
+    }
+
+    /// Makes players whose rows the store refused read-only. The rows are what was saved of them since the batch was taken: the store has to
+    /// put them aside too, before the journal may forget them.
+    pub(crate) fn put_aside(&mut self, batch: &Batch, refused: &HashSet<u64>) -> Batch {
+        let mut late = Batch { now_ms: batch.now_ms, ..Batch::default() };
+        for refused in batch.rows.iter().filter(|row| refused.contains(&row.player)) {
+            self.records.change(refused.player, |hot| hot.life = Life::SetAside);
+            late.rows.extend(self.records.get(refused.player).filter(|hot| refused.lsn < hot.lsn).map(|hot| row(refused.player, hot)));
+        }
+        late
     }
 
     /// The store has the batch, but for the players that it refused. What the journal still lacks of it, it need not have any more.
@@ -418,6 +418,21 @@ impl Ledger {
             self.records.change(*player, |hot| hot.life = Life::SetAside);
         }
         self.set_aside += refused.len();
+    }
+}
+
+/// A record as the store takes it.
+fn row(player: u64, hot: &Hot) -> Row {
+    Row {
+        player,
+        record: hot.record.clone(),
+        owner: hot.owner.clone(),
+        epoch: hot.epoch,
+        version: hot.version,
+        revision: hot.revision,
+        lsn: hot.lsn,
+        items_changed: hot.stored_lsn < hot.items_lsn,
+        deleted: hot.life == Life::Deleted,
     }
 }
 

@@ -305,6 +305,24 @@ impl Writer {
         }
     }
 
+    /// Makes refused players read-only, and puts aside what was acknowledged of them while the store was asked.
+    async fn put_late_aside(&mut self, batch: &Batch, refused: &HashSet<u64>) -> Result<(), StoreError> {
+        let late = self.shared.look_mut(|state| state.ledger.put_aside(batch, refused));
+        if late.rows.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..STOP_TRIES {
+            let rows = late.clone();
+            match self.blocking(move |store| store.set_aside(&rows, "saved while an earlier version was refused")).await {
+                Err(StoreError::Unavailable(text)) => warn!(%text, "failed to put records aside; trying again"),
+                done => return done,
+            }
+            tokio::time::sleep(RETRY_MAX).await;
+        }
+        // The journal still has them: the next start comes here again.
+        Err(StoreError::Fatal("records that it refuses can't be put aside".into()))
+    }
+
     /// Ends when a batch is due.
     async fn work(&mut self) {
         loop {
@@ -328,7 +346,11 @@ impl Writer {
             Err(StoreError::Refused(text)) => {
                 warn!(%text, rows = batch.rows.len(), commands = batch.commands.len(), "the store refuses a batch; storing its parts one by one");
                 let parts = batch.clone();
-                self.blocking(move |store| store_parts(store, &parts)).await
+                let stored = self.blocking(move |store| store_parts(store, &parts)).await;
+                match stored {
+                    Ok(stored) => self.put_late_aside(batch, &stored.refused).await.map(|()| stored),
+                    Err(err) => Err(err),
+                }
             }
             Err(err) => Err(err),
         };

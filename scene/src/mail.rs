@@ -221,7 +221,7 @@ mod tests {
             MailSend { items: vec![item.clone(), item], ..good.clone() },
             MailSend { items: vec![Bytes::from_static(b"short")], ..good.clone() },
             MailSend { items: (0..25u8).map(|id| vec![id; 16].into()).collect(), ..good.clone() },
-            MailSend { text: "x".repeat(241), ..good.clone() },
+            MailSend { text: "x".repeat(241), ..good },
         ] {
             assert_eq!(check(&bad).unwrap_err().code(), FaultCode::Invalid);
         }

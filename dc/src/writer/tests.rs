@@ -167,6 +167,22 @@ async fn a_refused_record_does_not_block_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_while_a_record_is_refused_is_set_aside_too() {
+    let zone = start(2);
+    zone.save(&[2], 1).await.unwrap();
+    zone.save(&[4], 1).await.unwrap();
+    let shared = zone.shared.clone();
+    let command = tokio::spawn(async move { shared.command(Command::AuditOutcome { audit: 1, outcome: "done".into() }).await });
+    assert_eq!(zone.aside.recv().unwrap(), [2]);
+    // The store waits with the other part, and the player is not yet known to be refused.
+    zone.save(&[2], 2).await.unwrap();
+    (0..3).for_each(|_| zone.order(Ok(())));
+    assert_eq!(command.await.unwrap(), Ok(Reply::Done));
+    assert_eq!(zone.aside.recv().unwrap(), [2], "its newer version");
+    assert_eq!(zone.save(&[2], 3).await.unwrap_err().code(), CallFaultCode::CallUnavailable, "it is read-only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_fails_ends_the_writer() {
     let zone = start(0);
     zone.save(&[1], 1).await.unwrap();
