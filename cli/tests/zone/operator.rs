@@ -66,7 +66,7 @@ fn zone_is_stopped_by_a_gms_countdown() {
     let dry = zone.json(&["gm", "server", "shutdown", "--in", "1s", "--reason", "maintenance", "--dry-run"]);
     assert_eq!(dry["dry_run"], true, "{dry:#}");
     let refused = zone.zone(&["gm", "server", "shutdown", "--in", "1s"]);
-    assert_eq!(refused.status.code(), Some(1), "a dangerous command needs a reason: {}", said(&refused));
+    assert_eq!(refused.status.code(), Some(2), "a dangerous command needs a reason: {}", said(&refused));
     let done = zone.json(&["gm", "server", "shutdown", "--in", "1s", "--reason", "maintenance"]);
     assert!(done["audit"].is_u64(), "{done:#}");
     assert!(zone.wait().success(), "`zone up` ends with 0 when the countdown ran out");
@@ -79,7 +79,7 @@ fn zone_gm_names_what_is_wrong() {
         (&["gm", "dance"][..], 2, "dance"),
         (&["gm", "kick"], 2, "name"),
         (&["gm", "kick", "Nobody1", "--reason", "test"], 1, "Nobody1"),
-        (&["gm", "mute", "Nobody1", "--for", "soon"], 1, "soon"),
+        (&["gm", "mute", "Nobody1", "--for", "soon"], 2, "soon"),
         (&["gm", "--user", "admin", "--password-file", "/dev/null", "online"], 1, "admin"),
     ] {
         let output = zone.zone(args);
