@@ -157,15 +157,18 @@ fn mail_is_sent_once_and_taken_once() {
     assert_eq!(ledger.mails_for(2, Vec::new(), 10).len(), 1);
     assert_eq!(code(done(&mut ledger, &take(6, 5, save("a", 1, 3, record(3, 140, &[1]))))), CallFaultCode::CallNotFound, "another's mail");
 
+    done(&mut ledger, &send(8, save("a", 1, 4, record(1, 59, &[])), 1, &[])).unwrap();
+    let more = take(9, 8, save("a", 1, 3, record(2, 101, &[1])));
+    assert_eq!(code(done(&mut ledger, &more)), CallFaultCode::CallInvalid, "the item is in another mail");
     let taking = take(6, 5, save("a", 1, 3, record(2, 140, &[1])));
     let taken = done(&mut ledger, &taking).unwrap();
     assert_eq!(done(&mut ledger, &taking), Ok(taken));
     assert_eq!(code(done(&mut ledger, &take(7, 5, save("a", 1, 4, record(2, 180, &[1]))))), CallFaultCode::CallNotFound);
-    assert!(ledger.mails_for(2, Vec::new(), 10).is_empty());
+    assert_eq!(ledger.mails_for(2, Vec::new(), 10).len(), 1);
     let batch = ledger.batch();
     let mails: Vec<i64> = batch.units.iter().filter_map(|unit| unit.mail.as_ref()).map(|mail| mail.taken_ms).collect();
-    assert_eq!(mails, [0, 1]);
-    assert_eq!(batch.parts().iter().filter(|part| part.units.len() == 2 && part.rows.len() == 2).count(), 1, "stored together");
+    assert_eq!(mails, [0, 0, 1]);
+    assert_eq!(batch.parts().iter().filter(|part| part.units.len() == 3 && part.rows.len() == 2).count(), 1, "stored together");
 }
 
 #[test]
