@@ -4,13 +4,12 @@
 # environment variables, volumes, arguments, health checks. An image that is there already is kept. Needs root.
 #
 #   deploy/stand-in-images.sh              makes those that are missing
-#   MIRROR=http://... SUITE=bookworm       another mirror or suite
+#   MIRROR=URL SUITE=bookworm              another mirror than debootstrap's own, or another suite
 #   CACHE=/var/cache/paifang               keeps the bootstrapped root there, for the next run
 #
 # They are for tests: no security updates, and the versions are Debian's (the label `paifang.stand-in` of each says which).
 set -euo pipefail
 
-mirror=${MIRROR:-http://deb.debian.org/debian}
 suite=${SUITE:-bookworm}
 files="$(cd "$(dirname "$0")" && pwd)/stand-in"
 work=$(mktemp -d)
@@ -23,12 +22,12 @@ make_base() {
     if [ ! -f "$archive" ]; then
         command -v debootstrap >/dev/null || { echo "debootstrap is missing: apt-get install debootstrap" >&2; exit 1; }
         mkdir -p "$(dirname "$archive")"
-        debootstrap --variant=minbase --include=ca-certificates "$suite" "$work/root" "$mirror" >"$work/debootstrap.log" 2>&1 ||
+        debootstrap --variant=minbase --include=ca-certificates "$suite" "$work/tree" ${MIRROR:+"$MIRROR"} >"$work/debootstrap.log" 2>&1 ||
             { tail -20 "$work/debootstrap.log" >&2; exit 1; }
-        rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/*
-        tar -C "$work/root" -cf "$archive.new" .
+        rm -rf "$work"/tree/var/cache/apt/archives/*.deb "$work"/tree/var/lib/apt/lists/*
+        tar -C "$work/tree" -cf "$archive.new" .
         mv "$archive.new" "$archive"
-        rm -rf "$work/root"
+        rm -rf "$work/tree"
     fi
     docker import --change 'CMD ["bash"]' --change "LABEL paifang.stand-in=debian-$suite" "$archive" "$1" >/dev/null
 }

@@ -31,7 +31,7 @@ pub(crate) struct Lost;
 
 /// Where commits go, and who is told what came of them.
 pub(crate) trait Ledger: Send + Sync + 'static {
-    /// Asks dc; `None` if what became of it is not known, or it was refused for now.
+    /// Asks dc; `None` if what became of it is not known, or it may be taken when it is sent again.
     fn commit(&self, commit: &Commit) -> impl Future<Output = Option<Committed>> + Send;
     /// Something came of a commit.
     fn on_outcome(&self, outcome: Outcome);
