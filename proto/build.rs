@@ -16,13 +16,14 @@ fn main() -> anyhow::Result<()> {
     config.field_attribute(".paifang.client.Closing.code", "#[serde(with = \"crate::json::fault_code\")]");
     config.field_attribute(".paifang.event.FaultShown.code", "#[serde(with = \"crate::json::fault_code\")]");
     config.field_attribute(".paifang.client.Entity.kind", "#[serde(with = \"crate::json::entity_kind\")]");
+    config.field_attribute(".paifang.client.CellMoves.moved", "#[serde(with = \"crate::json::moved\")]");
     config.field_attribute(".paifang.client.Item.id", "#[serde(with = \"crate::json::hex\")]");
     config.field_attribute(".paifang.client.Give.item", "#[serde(with = \"crate::json::hex\")]");
     config.field_attribute(".paifang.client.UseItem.item", "#[serde(with = \"crate::json::hex\")]");
     for message in ["TradeOpen", "TradeSet", "TradeConfirm", "TradeCancel", "TradeState", "TradeEnded", "TradeSettled"] {
         config.field_attribute(format!(".paifang.client.{message}.id"), "#[serde(with = \"crate::json::hex\")]");
     }
-    for message in ["MailSend", "MailSent", "Mail", "MailTake", "MailTaken"] {
+    for message in ["MailSend", "MailSent", "Mail", "MailTake", "MailTaken", "MailArrived"] {
         config.field_attribute(format!(".paifang.client.{message}.id"), "#[serde(with = \"crate::json::hex\")]");
     }
     for message in ["TradeSet", "MailSend"] {

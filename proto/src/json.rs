@@ -56,6 +56,30 @@ pub mod entity_kind {
     }
 }
 
+/// Packed positions as a list.
+pub mod moved {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::moves::{self, Moved};
+
+    /// One object for each that moved.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(moves::read(bytes))
+    }
+
+    /// From such a list.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Bytes, D::Error> {
+        Ok(moves::pack(&Vec::<Moved>::deserialize(from)?))
+    }
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub mod hex {
     use bytes::Bytes;

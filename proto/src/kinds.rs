@@ -249,6 +249,7 @@ kinds! {
     0x0109 DeleteRole       ToServer  Login   AUTHENTICATED Session Login   16;
     0x010a RoleDeleted      ToClient  Login   ANY           Durable Login   16;
     0x010b Enter            ToServer  Login   AUTHENTICATED Session Login   16;
+    0x010c Queued           ToClient  Login   ANY           Frame   Login   64;
 
     0x0201 Whisper          ToServer  Center  PLAYING       Session Chat    TO_SERVER_BODY_MAX;
     0x0202 Whispered        ToClient  Center  ANY           Session Chat    2048;
@@ -270,6 +271,23 @@ kinds! {
     0x0214 TradeState       ToClient  Center  ANY           Session Social  TO_CLIENT_BODY_MAX;
     0x0215 TradeEnded       ToClient  Center  ANY           Session Social  1024;
 
+    0x0216 MailArrived      ToClient  Center  ANY           Session Social  128;
+    0x0220 PartyInvite      ToServer  Center  PLAYING       Session Social  128;
+    0x0221 PartyInvited     ToClient  Center  ANY           Session Social  256;
+    0x0222 PartyAccept      ToServer  Center  PLAYING       Session Social  128;
+    0x0223 PartyDecline     ToServer  Center  PLAYING       Session Social  128;
+    0x0224 PartyDeclined    ToClient  Center  ANY           Session Social  256;
+    0x0225 PartyLeave       ToServer  Center  PLAYING       Session Social  0;
+    0x0226 PartyKick        ToServer  Center  PLAYING       Session Social  128;
+    0x0227 PartyLead        ToServer  Center  PLAYING       Session Social  128;
+    0x0228 PartyState       ToClient  Center  ANY           Session Social  8192;
+    0x0229 PartyChat        ToServer  Center  PLAYING       Session Chat    TO_SERVER_BODY_MAX;
+    0x022a PartyChatted     ToClient  Center  ANY           Session Chat    2048;
+    0x0230 LineList         ToServer  Center  PLAYING       Session Social  0;
+    0x0231 Lines            ToClient  Center  ANY           Session Social  4096;
+    0x0232 LineChange       ToServer  Center  PLAYING       Session Social  16;
+    0x0233 LineChanged      ToClient  Center  ANY           Session Social  128;
+
     0x0301 Entered          ToClient  Scene   ANY           Session Action  TO_CLIENT_BODY_MAX;
     0x0302 Move             ToServer  Scene   PLAYING       Frame   Move    32;
     0x0303 Corrected        ToClient  Scene   ANY           Session Move    32;
@@ -279,6 +297,7 @@ kinds! {
     0x0307 CellChanges      ToClient  Scene   ANY           Session Move    TO_CLIENT_BODY_MAX;
     0x0308 Say              ToServer  Scene   PLAYING       Session Chat    TO_SERVER_BODY_MAX;
     0x0309 Said             ToClient  Scene   ANY           Session Chat    2048;
+    0x030a TimeFactor       ToClient  Scene   ANY           Session Move    16;
     0x0320 TradeSettled     ToClient  Scene   ANY           Durable Action  64;
     0x0321 MailSend         ToServer  Scene   PLAYING       Session Action  TO_SERVER_BODY_MAX;
     0x0322 MailSent         ToClient  Scene   ANY           Durable Action  64;

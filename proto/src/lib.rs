@@ -1,7 +1,8 @@
 //! The wire contract of a zone: messages, kinds, ids, and the framing of clients and links. No I/O, no async.
 //!
 //! Read in this order: [`kinds`] (the one table of what a client and the zone may say), [`frame`] (how it is framed),
-//! [`link`] (what processes say to each other), [`ids`], [`names`]. The messages themselves are in `proto/paifang/*.proto`.
+//! [`moves`] (how positions are packed), [`link`] (what processes say to each other), [`ids`], [`names`]. The messages themselves are in
+//! `proto/paifang/*.proto`.
 #![forbid(unsafe_code)]
 
 pub mod frame;
@@ -9,13 +10,14 @@ pub mod ids;
 pub mod json;
 pub mod kinds;
 pub mod link;
+pub mod moves;
 pub mod names;
 
 pub use frame::{Frame, FrameError};
 pub use kinds::{ClientMessage, KindInfo};
 
 /// Raised with every change that an older program would misread. Both sides of a connection name theirs, and a difference is refused.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// What a client and the zone say to each other (`client.proto`).
 #[allow(missing_docs, clippy::doc_markdown)]

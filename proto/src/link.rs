@@ -105,6 +105,9 @@ calls! {
     0x0110 SceneEnter      => SceneEntered;
     0x0111 SceneLeave      => Done;
     0x0112 SceneTeleport   => Done;
+    0x0113 LineOpen        => Done;
+    0x0114 LineClose       => Done;
+    0x0115 SceneChangeLine => Done;
     0x0118 GoodsLook       => GoodsSeen;
     0x0119 TradePrepare    => TradePrepared;
     0x011a TradeSettle     => Done;
@@ -152,6 +155,8 @@ notices! {
     0x020b SceneMute;
     0x020c PlayerLeft;
     0x020d PlayerLevel;
+    0x020e SceneParty;
+    0x020f MailNotice;
 }
 
 /// A link frame: the head's facts and the body.

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use crate::{link::Links, process::Process};
 
-/// What `/status` says, beside the facts that all processes share: an object whose fields are the kind's own.
+/// What `/status` says, beside the facts that all processes share: an object whose fields are the kind's own. One has the same meaning for
+/// all: `trouble`, in a few words, is what an operator has to look at though the process serves (`disk full`).
 pub type Detail = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// How often histograms are folded into their buckets.
@@ -80,11 +81,16 @@ impl Ready {
 /// When the address can't be taken.
 pub async fn serve(process: &Process, links: Links, detail: Detail, more: axum::Router) -> anyhow::Result<()> {
     let listener = crate::net::listen(process.config.admin)?;
-    let ready = process.ready.clone();
     let source = Arc::new(StatusSource { process: process.clone(), links, detail, since: Instant::now() });
     let router = Router::new()
         .route("/healthz", get(async || "ok"))
-        .route("/readyz", get(async move || readyz(&ready)))
+        .route(
+            "/readyz",
+            get({
+                let source = source.clone();
+                async move || readyz(&source.process.ready, &source.trouble())
+            }),
+        )
         .route("/metrics", get(async || crate::telemetry::render()))
         .route("/status", get(async move || Json(source.status())))
         .merge(more);
@@ -111,9 +117,10 @@ pub async fn serve(process: &Process, links: Links, detail: Detail, more: axum::
     Ok(())
 }
 
-fn readyz(ready: &Ready) -> (StatusCode, Json<Value>) {
+/// Whoever has trouble is ready all the same: what it still does, nobody else does.
+fn readyz(ready: &Ready, trouble: &Value) -> (StatusCode, Json<Value>) {
     let status = if ready.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "waiting_for": ready.waiting_for() })))
+    (status, Json(json!({ "waiting_for": ready.waiting_for(), "trouble": trouble })))
 }
 
 /// Where `/status` comes from.
@@ -125,13 +132,19 @@ struct StatusSource {
 }
 
 impl StatusSource {
+    fn trouble(&self) -> Value {
+        (self.detail)()["trouble"].take()
+    }
+
     fn status(&self) -> Value {
         let process = &self.process;
+        let detail = (self.detail)();
         json!({
             "id": process.id(),
             "kind": process.config.kind(),
             "ready": process.ready.is_ready(),
             "waiting_for": process.ready.waiting_for(),
+            "trouble": detail["trouble"],
             "pid": std::process::id(),
             "incarnation": process.incarnation,
             "uptime_s": self.since.elapsed().as_secs_f64(),
@@ -139,7 +152,7 @@ impl StatusSource {
             "rss_bytes": rss_bytes(),
             "links": self.links.status(),
             "events": process.events.status(),
-            "detail": (self.detail)(),
+            "detail": detail,
         })
     }
 }
@@ -165,16 +178,19 @@ mod tests {
     #[tokio::test]
     async fn ready_says_for_whom_it_waits() {
         let ready = Ready::default();
-        assert_eq!(readyz(&ready).0, StatusCode::SERVICE_UNAVAILABLE);
+        let code = |ready: &Ready| readyz(ready, &Value::Null).0;
+        assert_eq!(code(&ready), StatusCode::SERVICE_UNAVAILABLE);
         ready.wait_for(vec!["dc-1".into()]);
-        assert_eq!(readyz(&ready).1.0, json!({ "waiting_for": ["dc-1"] }));
+        assert_eq!(readyz(&ready, &Value::Null).1.0, json!({ "waiting_for": ["dc-1"], "trouble": null }));
         let waiter = tokio::spawn({
             let ready = ready.clone();
             async move { ready.ready().await }
         });
         ready.set();
         waiter.await.unwrap();
-        assert_eq!(readyz(&ready).0, StatusCode::OK);
+        assert_eq!(code(&ready), StatusCode::OK);
+        let troubled = readyz(&ready, &json!("disk full"));
+        assert_eq!((troubled.0, troubled.1.0), (StatusCode::OK, json!({ "waiting_for": [], "trouble": "disk full" })));
     }
 
     struct Deaf;

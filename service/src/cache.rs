@@ -13,11 +13,13 @@
 //! | `zone:dev:rank:level`, `zone:dev:rank:coins` | sorted sets of all players, see [`ranking`] |
 //! | `zone:dev:rank:chain` | the last change that the sets have; half a minute |
 //! | `zone:dev:rank:<run>:level`, `...:coins` | sets that are being built; ten minutes |
+//! | `zone:dev:journal` | the id of the journal of the dc that wrote all this; with another one it all goes |
 //!
 //! **Never an older version**: a value is written only over one of a lower version, whatever the order in which writes arrive; and
 //! whoever reads a profile says which version it has to have at least, as dc told it.
 
 mod breaker;
+mod origin;
 mod profiles;
 pub mod ranking;
 mod redis;
@@ -68,11 +70,11 @@ impl Cache {
     /// The cache that the zone file names. Nothing is connected yet: a zone starts without it. A relative URL file starts at `data`.
     ///
     /// # Errors
-    /// When the URL is not there or is none.
+    /// When the URL is not there or is none, or the file of certificates has none.
     pub fn open(zone: &Zone, data: &Path) -> anyhow::Result<Cache> {
         let CacheConfig::Redis(config) = &zone.cache else { return Ok(Cache::None) };
         let url = crate::secret::text(&config.url, data).context("read the URL of Redis")?;
-        Ok(Cache::Redis(Handle(Arc::new(Redis::new(&zone.name, &url, config.connections_max)?))))
+        Ok(Cache::Redis(Handle(Arc::new(Redis::new(&zone.name, &url, config)?))))
     }
 
     /// Whether the zone has one.
@@ -104,6 +106,15 @@ impl Cache {
         let ranked = ranking::read(redis, by, limit).await;
         count("ranking", ranked.is_some());
         ranked
+    }
+
+    /// Makes sure that nothing is there that the dc of another journal wrote. For dc, before it writes.
+    ///
+    /// # Errors
+    /// When it is unknown whether something is.
+    pub async fn belong(&self, journal: &str) -> Result<(), Away> {
+        let Cache::Redis(Handle(redis)) = self else { return Ok(()) };
+        origin::belong(redis, journal).await
     }
 
     /// Writes players, each over an older version only. For dc.

@@ -12,7 +12,7 @@ mod tests;
 pub use resolve::resolve;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -143,8 +143,10 @@ pub enum CacheConfig {
 /// A server of Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisConfig {
-    /// Where its URL is: `redis://:PASSWORD@HOST:PORT/0`. [`crate::secret::text`] reads it.
+    /// Where its URL is: `redis://:PASSWORD@HOST:PORT/0`, or `rediss://` for TLS. [`crate::secret::text`] reads it.
     pub url: SecretSource,
+    /// Of TLS: the certificates in PEM of those who may have signed the server's; none: those that the system trusts.
+    pub ca: Option<PathBuf>,
     /// Connections of one process at most.
     pub connections_max: usize,
 }
@@ -160,6 +162,12 @@ pub struct Players {
     pub relations_max: u32,
     /// How long a session that lost its connection can be resumed, and its character stays in the world.
     pub resume_window: Duration,
+    /// Members of a party at most.
+    pub party_max: u32,
+    /// Live sessions at which the zone is full, and whoever else logs in has to wait; none: it is full when its lines are.
+    pub online_max: Option<usize>,
+    /// Accounts that wait for nobody: those of GMs who play.
+    pub queue_pass: BTreeSet<String>,
 }
 
 /// What holds for every map.
@@ -171,10 +179,31 @@ pub struct World {
     pub cell_cm: i32,
     /// The fastest that a player may walk, in centimetres a second.
     pub speed_max_cm_s: i32,
-    /// Where a new role stands.
+    /// Bytes a second that a client is told of what is around it, at most.
+    pub client_bytes_max_s: u32,
+    /// When a line leaves things out because its ticks take too long.
+    pub overload: OverloadConfig,
+    /// Where a new role stands, and who has no other place.
     pub start: Place,
+    /// Where new roles stand, each in one of these by chance; none: at the start.
+    pub starts: Vec<StartArea>,
     /// The maps, by name.
     pub maps: BTreeMap<String, MapConfig>,
+}
+
+/// When a line leaves things out because its ticks take too long, and when no longer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OverloadConfig {
+    /// The share of their time that the ticks of a window may take.
+    pub high: f64,
+    /// Below this share it is calm.
+    pub low: f64,
+    /// For how long the ticks are watched before a step up.
+    pub window: Duration,
+    /// For how long it has to be calm before a step down.
+    pub calm: Duration,
+    /// The slowest that a line's time may become, as a share of the clock's.
+    pub time_floor: f64,
 }
 
 impl World {
@@ -195,6 +224,15 @@ pub struct Place {
     pub y: i32,
 }
 
+/// A square in which new roles stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartArea {
+    /// Its middle.
+    pub middle: Place,
+    /// How far it reaches from there, in centimetres, east and south as well as west and north. All of it is on the map.
+    pub within_cm: i32,
+}
+
 /// One map.
 #[derive(Clone, Debug)]
 pub struct MapConfig {
@@ -204,8 +242,21 @@ pub struct MapConfig {
     pub height_cm: i32,
     /// Players that a line of it takes.
     pub players_max: u32,
+    /// How many lines it has.
+    pub lines: LinesConfig,
     /// What the game's rules read; nothing else does.
     pub rules: serde_json::Value,
+}
+
+/// How many lines a map has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinesConfig {
+    /// Players at which a line counts as full for newcomers, and at which in all its lines the map gets another one.
+    pub soft_cap: u32,
+    /// Lines that stay open when they are empty.
+    pub min: u32,
+    /// Lines at most.
+    pub max: u32,
 }
 
 /// One process of the zone.
@@ -306,11 +357,15 @@ pub struct TlsConfig {
 pub struct LoginConfig {
     /// Password hashes computed at once.
     pub hashers: usize,
-    /// Logins that may wait for a hasher; one more is answered BUSY.
-    pub hash_queue_max: usize,
-    /// argon2id memory in KiB, at least 19 MiB.
+    /// Logins that are let through in a second; none: as many as are hashed.
+    pub logins_per_s: Option<u32>,
+    /// Clients that may wait to be let through; one more is answered BUSY.
+    pub queue_max: usize,
+    /// How long a client that lost its connection while it waited keeps its place.
+    pub queue_grace: Duration,
+    /// argon2id memory in KiB, at least 19 MiB but in a development zone.
     pub argon2_memory_kib: u32,
-    /// argon2id passes, at least 2.
+    /// argon2id passes, at least 2 but in a development zone.
     pub argon2_passes: u32,
     /// Failed attempts a minute, for an account as for an address.
     pub failures_per_minute: u32,
@@ -321,12 +376,14 @@ pub struct LoginConfig {
 pub struct CenterConfig {
     /// How long a scene may be away before its players are re-homed to another scene that hosts their map.
     pub rehome_after: Duration,
+    /// How long a line that the map need not have may be empty before it is closed.
+    pub line_empty: Duration,
 }
 
 /// A scene.
 #[derive(Clone, Debug)]
 pub struct SceneConfig {
-    /// Maps of which it hosts a line.
+    /// Maps of which it may host lines.
     pub maps: Vec<String>,
     /// How often a moving player's position is saved (class D0).
     pub save_period: Duration,
@@ -341,7 +398,7 @@ pub struct DcConfig {
     pub flush_period: Duration,
     /// Bytes of records that may wait for the store; above it saves are refused.
     pub dirty_bytes_max: usize,
-    /// Bytes of clean records kept in memory.
+    /// Bytes of clean records kept in memory; accounts and relations that were read have up to a quarter of it.
     pub cache_bytes_max: usize,
     /// Bytes of the journal on the disk. Above 80 % of it saves of class D0 are refused, at all of it every save.
     pub journal_bytes_max: u64,
@@ -361,8 +418,11 @@ pub enum Storage {
 /// A server of MySQL or MariaDB, and how dc uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MysqlConfig {
-    /// Where its URL is: `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, with `?require_ssl=true` for TLS. [`crate::secret::text`] reads it.
+    /// Where its URL is: `mysql://USER:PASSWORD@HOST:PORT/DATABASE`. [`crate::secret::text`] reads it.
     pub url: SecretSource,
+    /// The certificates in PEM of those who may have signed the server's; none: no TLS, unless the URL asks for it with
+    /// `?require_ssl=true` and the certificate of a public authority.
+    pub ca: Option<PathBuf>,
     /// Connections at most: one of them writes, the others read.
     pub connections_max: usize,
     /// A statement that takes longer counts as unanswered, and its connection as lost.
@@ -444,7 +504,7 @@ impl Zone {
         replicas
     }
 
-    /// The scenes that host a map, by id. The line of a map on the n-th of them (from 0) has the number n + 1.
+    /// The scenes that may host lines of a map, by id.
     pub fn hosts(&self, map: &str) -> Vec<&ProcessConfig> {
         let hosts = |process: &&ProcessConfig| matches!(&process.role, Role::Scene(scene) if scene.maps.iter().any(|hosted| hosted == map));
         self.processes.values().filter(hosts).collect()

@@ -74,6 +74,10 @@ pub trait Handler: Send + Sync + 'static {
     fn on_frame(&self, link: &Link, frame: LinkFrame) -> impl Future<Output = ()> + Send;
     /// A call; dropping it unanswered answers INTERNAL.
     fn on_call(&self, link: &Link, call: IncomingCall) -> impl Future<Output = ()> + Send;
+    /// All that has arrived so far is handed over: what was put off, to be done once for many frames, is to be done now.
+    fn on_drained(&self, _link: &Link) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// Why a frame was not taken.

@@ -77,6 +77,23 @@ pub async fn connect(address: SocketAddr, within: Duration) -> io::Result<TcpStr
     Ok(stream)
 }
 
+/// Keeps the kernel from taking more than about `bytes_max` that the peer has no room for: what waits longer is better kept where newer
+/// bytes can still take its place.
+///
+/// # Errors
+/// The system's.
+pub fn limit_unsent(stream: &TcpStream, bytes_max: u32) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes_max)
+}
+
+/// Says to the peer that nothing follows what was written; what it sends can still be read.
+///
+/// # Errors
+/// The system's.
+pub fn finish(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -299,7 +299,10 @@ fn end_with(parent: u32) -> anyhow::Result<()> {
 }
 
 /// Every client is a file descriptor: takes as many as the system allows.
-fn raise_files_max() -> anyhow::Result<()> {
+///
+/// # Errors
+/// When the system does not tell, or does not let it.
+pub fn raise_files_max() -> anyhow::Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
     if soft < hard {

@@ -116,7 +116,7 @@ pub fn made(length: usize) -> String {
 }
 
 /// 64 bits that nobody can guess, to seed a process' chance and to tell its runs apart.
-pub(crate) fn chance() -> u64 {
+pub fn chance() -> u64 {
     let mut bytes = [0; 8];
     rand::fill(&mut bytes).expect("the kernel has random bytes");
     u64::from_le_bytes(bytes)

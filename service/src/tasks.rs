@@ -31,6 +31,14 @@ impl Tasks {
         self.tracker.spawn(task.instrument(tracing::info_span!("task", name)));
     }
 
+    /// The same for one of thousands: without a span of its own, which costs more memory than many a task.
+    pub fn spawn_one_of_many<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn(task);
+    }
+
     /// Is cancelled when the process is to stop.
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()

@@ -336,9 +336,31 @@ fn a_url_that_is_none_is_refused_without_showing_it() {
     let data = tempfile::tempdir().unwrap();
     let mut zone = service::Zone::for_test(service::config::DEV_ZONE).unwrap();
     let url = service::config::SecretSource::File("redis.url".into());
-    zone.cache = service::config::CacheConfig::Redis(service::config::RedisConfig { url, connections_max: 1 });
+    zone.cache = service::config::CacheConfig::Redis(service::config::RedisConfig { url, ca: None, connections_max: 1 });
     assert!(format!("{:#}", Cache::open(&zone, data.path()).unwrap_err()).contains("redis.url"));
     std::fs::write(data.path().join("redis.url"), "http://:hunter2@nowhere").unwrap();
     let refused = format!("{:#}", Cache::open(&zone, data.path()).unwrap_err());
     assert!(refused.contains("URL of Redis") && !refused.contains("hunter2"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_the_dc_of_another_journal_wrote_goes_and_other_zones_are_left_alone() {
+    let Some(redis) = Redis::start() else { return };
+    let cache = open(&redis);
+    cache.belong("one").await.unwrap();
+    let many: Vec<Entry> = (1..=1_200).map(|player| entry(player, 9)).collect();
+    cache.put(&many).await.unwrap();
+    built(&cache, &[standing(1, Some((5, 9)))]).await;
+    cache.belong("one").await.unwrap();
+    assert_eq!(served(&cache, 1_200, 9).await, Some(9), "it is of this journal");
+    redis.ask(&["SET", "zone:another:profile:1", "x"]);
+    cache.belong("two").await.unwrap();
+    for player in [1, 600, 1_200] {
+        assert_eq!(served(&cache, player, 0).await, None);
+    }
+    assert_eq!(ranked(&cache, RankBy::Level, 5).await, None);
+    assert!(redis.ask(&["GET", "zone:another:profile:1"]).contains('x'));
+    cache.put(&[entry(1, 3)]).await.unwrap();
+    cache.belong("two").await.unwrap();
+    assert_eq!(served(&cache, 1, 3).await, Some(3), "an older version than before the restore is written and stays");
 }

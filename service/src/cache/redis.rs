@@ -4,10 +4,10 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use deadpool_redis::{
     Connection, Manager, Pool,
-    redis::{RedisFuture, aio::MultiplexedConnection},
+    redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisFuture, RedisResult, TlsCertificates, aio::MultiplexedConnection},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
@@ -16,6 +16,7 @@ use super::{
     Away, BOUND,
     breaker::{Breaker, Change},
 };
+use crate::config::RedisConfig;
 
 /// A server of Redis.
 pub(super) struct Redis {
@@ -33,12 +34,11 @@ impl std::fmt::Debug for Redis {
 }
 
 impl Redis {
-    pub(super) fn new(zone: &str, url: &SecretString, connections_max: usize) -> anyhow::Result<Self> {
-        // The client's own error may say what the URL is.
-        let manager =
-            Manager::new(url.expose_secret()).map_err(|err| anyhow::anyhow!("take the URL of Redis: it is none ({:?})", err.kind()))?;
+    pub(super) fn new(zone: &str, url: &SecretString, config: &RedisConfig) -> anyhow::Result<Self> {
+        let ca = config.ca.as_deref().map(crate::tls::certificates).transpose().context("read `redis.ca`")?;
+        let manager = manager(url, ca).context("take the URL of Redis")?;
         // No waiting for more than the bound, which `run` keeps over everything.
-        let pool = Pool::builder(manager).max_size(connections_max).build().context("make the pool of connections to Redis")?;
+        let pool = Pool::builder(manager).max_size(config.connections_max).build().context("make the pool of connections to Redis")?;
         metrics::gauge!("paifang_cache_breaker_open").set(0.0);
         Ok(Self { prefix: format!("zone:{zone}:"), pool, breaker: Mutex::new(Breaker::new()) })
     }
@@ -107,4 +107,20 @@ impl Redis {
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().expect("nobody panics with the breaker")
     }
+}
+
+/// Makes connections. `ca`: whom to trust, in PEM, in place of whom the system trusts.
+fn manager(url: &SecretString, ca: Option<Vec<u8>>) -> anyhow::Result<Manager> {
+    // The client's own errors may say what the URL is.
+    let taken = |result: RedisResult<_>| result.map_err(|err| anyhow::anyhow!("it is none ({:?})", err.kind()));
+    let mut info = taken(url.expose_secret().into_connection_info())?;
+    if ca.is_some() {
+        ensure!(
+            matches!(info.addr(), ConnectionAddr::TcpTls { .. }),
+            "`redis.ca` is for TLS, but the URL begins with redis://; write rediss://"
+        );
+        let certificates = TlsCertificates { client_tls: None, root_cert: ca };
+        info = taken(Client::build_with_tls(info, certificates).map(|client| client.get_connection_info().clone()))?;
+    }
+    Manager::new(info).map_err(|err| anyhow::anyhow!("it is none ({:?})", err.kind()))
 }

@@ -10,12 +10,12 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
-    ARGON2_MEMORY_KIB_MIN, ARGON2_PASSES_MIN, CacheConfig, CenterConfig, ConfigError, DcConfig, Environment, GateConfig, LoginConfig,
-    LogsvcConfig, MapConfig, MysqlConfig, Place, Players, ProcessConfig, ProcessId, ProcessKind, RedisConfig, Role, SceneConfig,
-    SecretSource, Storage, TlsConfig, World, Zone,
+    CacheConfig, CenterConfig, ConfigError, DcConfig, Environment, GateConfig, LinesConfig, LoginConfig, LogsvcConfig, MapConfig,
+    MysqlConfig, OverloadConfig, Place, Players, ProcessConfig, ProcessId, ProcessKind, RedisConfig, Role, SceneConfig, SecretSource,
+    StartArea, Storage, TlsConfig, World, Zone,
     raw::{
-        Problems, RawCache, RawCenter, RawDc, RawGate, RawLogin, RawLogsvc, RawMap, RawMysql, RawPlayers, RawRedis, RawScene, RawStorage,
-        RawTls, RawWorld, Registration, Sections,
+        Problems, RawCache, RawCenter, RawDc, RawGate, RawLines, RawLogin, RawLogsvc, RawMap, RawMysql, RawOverload, RawPlayers, RawRedis,
+        RawScene, RawStartArea, RawStorage, RawTls, RawWorld, Registration, Sections,
     },
 };
 
@@ -43,7 +43,7 @@ pub(super) fn zone(mut sections: Sections, file: &Path, data: &Path) -> Result<Z
     }
     let environment = sections.need("environment", "write `dev`, or `live` if it serves players");
     let secret = secret(&mut sections);
-    let cache = cache(&mut sections);
+    let cache = cache(&mut sections, file.parent().unwrap_or(Path::new(".")));
     let players = players(&mut sections);
     let world = world(&mut sections);
     // A broken environment is a problem already; the processes are still looked at, as those of a dev zone.
@@ -132,7 +132,7 @@ fn secret(sections: &mut Sections) -> Option<SecretSource> {
     }
 }
 
-fn cache(sections: &mut Sections) -> Option<CacheConfig> {
+fn cache(sections: &mut Sections, folder: &Path) -> Option<CacheConfig> {
     let how = "write `redis: { url_env: PAIFANG_REDIS_URL }`, or `url_file` with the path of a file that has the URL";
     let (kind, redis) = (sections.take("cache"), sections.take("redis"));
     let problems = &mut sections.problems;
@@ -161,7 +161,8 @@ fn cache(sections: &mut Sections) -> Option<CacheConfig> {
                     return None;
                 }
             };
-            Some(CacheConfig::Redis(RedisConfig { url, connections_max: raw.connections_max }))
+            let ca = raw.ca.map(|path| tls_file(problems, "redis.ca", folder, &path));
+            Some(CacheConfig::Redis(RedisConfig { url, ca, connections_max: raw.connections_max }))
         }
     }
 }
@@ -172,11 +173,21 @@ fn players(sections: &mut Sections) -> Option<Players> {
     let raw: RawPlayers = problems.read("players", value)?;
     within(problems, "players.roles_max", raw.roles_max, 1, 64);
     within(problems, "players.relations_max", raw.relations_max, 0, 10_000);
+    if let Some(online_max) = raw.online_max {
+        within(problems, "players.online_max", online_max, 1, 1_000_000);
+    }
+    for name in raw.queue_pass.iter().filter(|name| proto::names::account(name).as_ref() != Some(*name)) {
+        problems.add("players.queue_pass", format!("`{name}` is no account: {}", proto::names::ACCOUNT_RULE));
+    }
+    within(problems, "players.party_max", raw.party_max, 2, 40);
     Some(Players {
         registration_open: raw.registration == Registration::Open,
         roles_max: raw.roles_max,
         relations_max: raw.relations_max,
         resume_window: seconds(problems, "players.resume_window_s", raw.resume_window_s, 0.0, 3600.0),
+        party_max: raw.party_max,
+        online_max: raw.online_max,
+        queue_pass: raw.queue_pass.into_iter().collect(),
     })
 }
 
@@ -186,6 +197,8 @@ fn world(sections: &mut Sections) -> Option<World> {
     within(problems, "world.tick_hz", raw.tick_hz, 1, 60);
     let cell_cm = centimetres(problems, "world.cell_m", raw.cell_m, 1.0, 1000.0);
     let speed_max_cm_s = centimetres(problems, "world.speed_max_m_s", raw.speed_max_m_s, 0.1, 1000.0);
+    within(problems, "world.client_bytes_max_s", raw.client_bytes_max_s, 2_000, 10_000_000);
+    let overload = overload(problems, &raw.overload);
     if raw.maps.is_empty() {
         problems.add("world.maps", "there is no map: give at least one");
     }
@@ -200,7 +213,40 @@ fn world(sections: &mut Sections) -> Option<World> {
         Some(_) => (),
     }
     let start = Place { map: raw.start.map, x, y };
-    Some(World { tick_hz: raw.tick_hz, cell_cm, speed_max_cm_s, start, maps })
+    let starts = raw.starts.into_iter().enumerate().map(|(index, raw)| start_area(problems, index, raw, &maps)).collect();
+    Some(World { tick_hz: raw.tick_hz, cell_cm, speed_max_cm_s, client_bytes_max_s: raw.client_bytes_max_s, overload, start, starts, maps })
+}
+
+fn start_area(problems: &mut Problems, index: usize, raw: RawStartArea, maps: &BTreeMap<String, MapConfig>) -> StartArea {
+    let key = |what: &str| format!("world.starts.{index}{what}");
+    let x = centimetres(problems, &key(".x_m"), raw.x_m, 0.0, METRES_MAX);
+    let y = centimetres(problems, &key(".y_m"), raw.y_m, 0.0, METRES_MAX);
+    let within_cm = centimetres(problems, &key(".within_m"), raw.within_m, 0.0, METRES_MAX);
+    let fits = |at: i32, end: i32| within_cm <= at && at.saturating_add(within_cm) < end;
+    match maps.get(&raw.map) {
+        None => problems.add(&key(".map"), format!("there is no map `{}` under world.maps", raw.map)),
+        Some(map) if !fits(x, map.width_cm) || !fits(y, map.height_cm) => {
+            problems.add(&key(""), format!("the area reaches out of the map `{}`", raw.map));
+        }
+        Some(_) => (),
+    }
+    StartArea { middle: Place { map: raw.map, x, y }, within_cm }
+}
+
+fn overload(problems: &mut Problems, raw: &RawOverload) -> OverloadConfig {
+    within(problems, "world.overload.high", raw.high, 0.1, 1.0);
+    within(problems, "world.overload.low", raw.low, 0.0, 1.0);
+    within(problems, "world.overload.time_floor", raw.time_floor, 0.01, 1.0);
+    if raw.high <= raw.low {
+        problems.add("world.overload.low", "must be below `high`, or a line would go up and down the ladder without end");
+    }
+    OverloadConfig {
+        high: raw.high,
+        low: raw.low,
+        window: seconds(problems, "world.overload.window_s", raw.window_s, 0.01, 60.0),
+        calm: seconds(problems, "world.overload.calm_s", raw.calm_s, 0.01, 3600.0),
+        time_floor: raw.time_floor,
+    }
 }
 
 /// The side of a map at most, so that positions in centimetres have room in 32 bits.
@@ -216,8 +262,22 @@ fn map(problems: &mut Problems, name: &str, raw: RawMap) -> MapConfig {
         width_cm: centimetres(problems, &key(".width_m"), raw.width_m, 1.0, METRES_MAX),
         height_cm: centimetres(problems, &key(".height_m"), raw.height_m, 1.0, METRES_MAX),
         players_max: raw.players_max,
+        lines: lines(problems, &key(".lines"), &raw.lines, raw.players_max),
         rules: raw.rules,
     }
+}
+
+/// The soft cap of a line when the file does not say, in percent of its players at most.
+const SOFT_CAP_PERCENT: u32 = 80;
+/// Lines of a map at most, so that a client can be told of all of them.
+const LINES_MAX: u32 = 64;
+
+fn lines(problems: &mut Problems, key: &str, raw: &RawLines, players_max: u32) -> LinesConfig {
+    let soft_cap = raw.soft_cap.unwrap_or_else(|| (players_max.saturating_mul(SOFT_CAP_PERCENT) / 100).max(1));
+    within(problems, &format!("{key}.soft_cap"), soft_cap, 1, players_max.max(1));
+    within(problems, &format!("{key}.min"), raw.min, 1, LINES_MAX);
+    within(problems, &format!("{key}.max"), raw.max, raw.min.max(1), LINES_MAX);
+    LinesConfig { soft_cap, min: raw.min, max: raw.max }
 }
 
 fn processes(sections: &mut Sections, around: &Around) -> Option<BTreeMap<ProcessId, ProcessConfig>> {
@@ -284,17 +344,20 @@ fn process(problems: &mut Problems, id: &str, mut keys: Map<String, Value>, arou
 fn role(problems: &mut Problems, at: &str, kind: ProcessKind, keys: Value, around: &Around) -> Option<Role> {
     Some(match kind {
         ProcessKind::Gate => Role::Gate(gate(problems, at, keys, around)?),
-        ProcessKind::Login => Role::Login(login(problems, at, keys)?),
+        ProcessKind::Login => Role::Login(login(problems, at, keys, around)?),
         ProcessKind::Center => {
             let raw: RawCenter = problems.read(at, keys)?;
-            Role::Center(CenterConfig { rehome_after: seconds(problems, &format!("{at}.rehome_after_s"), raw.rehome_after_s, 0.0, 600.0) })
+            Role::Center(CenterConfig {
+                rehome_after: seconds(problems, &format!("{at}.rehome_after_s"), raw.rehome_after_s, 0.0, 600.0),
+                line_empty: seconds(problems, &format!("{at}.line_empty_s"), raw.line_empty_s, 0.0, 86_400.0),
+            })
         }
         ProcessKind::Scene => {
             let raw: RawScene = problems.read(at, keys)?;
             let save_period = seconds(problems, &format!("{at}.save_period_s"), raw.save_period_s, 0.05, 60.0);
             Role::Scene(SceneConfig { maps: raw.maps, save_period })
         }
-        ProcessKind::Dc => Role::Dc(dc(problems, at, keys)?),
+        ProcessKind::Dc => Role::Dc(dc(problems, at, keys, around)?),
         ProcessKind::Logsvc => {
             let raw: RawLogsvc = problems.read(at, keys)?;
             within(problems, &format!("{at}.segment_bytes_max"), raw.segment_bytes_max, 64 * 1024, 1 << 40);
@@ -338,35 +401,43 @@ fn gate(problems: &mut Problems, at: &str, keys: Value, around: &Around) -> Opti
 }
 
 fn tls_files(problems: &mut Problems, key: &str, raw: &RawTls, around: &Around) -> TlsConfig {
-    let mut file = |name: &str, path: &Path| -> PathBuf {
-        let path = around.folder.join(path);
-        if !path.is_file() {
-            problems.add(&format!("{key}.{name}"), format!("there is no file {}", path.display()));
-        }
-        path
-    };
+    let mut file = |name: &str, path: &Path| tls_file(problems, &format!("{key}.{name}"), around.folder, path);
     TlsConfig { certificate: file("certificate", &raw.certificate), key: file("key", &raw.key) }
 }
 
-fn login(problems: &mut Problems, at: &str, keys: Value) -> Option<LoginConfig> {
+fn tls_file(problems: &mut Problems, key: &str, folder: &Path, path: &Path) -> PathBuf {
+    let path = folder.join(path);
+    if !path.is_file() {
+        problems.add(key, format!("there is no file {}", path.display()));
+    }
+    path
+}
+
+fn login(problems: &mut Problems, at: &str, keys: Value, around: &Around) -> Option<LoginConfig> {
     let raw: RawLogin = problems.read(at, keys)?;
     let key = |name: &str| format!("{at}.{name}");
     let hashers = raw.hashers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     within(problems, &key("hashers"), hashers, 1, 1024);
-    within(problems, &key("hash_queue_max"), raw.hash_queue_max, 1, 100_000);
-    within(problems, &key("argon2_memory_kib"), raw.argon2_memory_kib, ARGON2_MEMORY_KIB_MIN, 4 * 1024 * 1024);
-    within(problems, &key("argon2_passes"), raw.argon2_passes, ARGON2_PASSES_MIN, 100);
+    if let Some(logins_per_s) = raw.logins_per_s {
+        within(problems, &key("logins_per_s"), logins_per_s, 1, 100_000);
+    }
+    within(problems, &key("queue_max"), raw.queue_max, 1, 1_000_000);
+    let (memory_kib_min, passes_min) = around.environment.argon2_min();
+    within(problems, &key("argon2_memory_kib"), raw.argon2_memory_kib, memory_kib_min, 4 * 1024 * 1024);
+    within(problems, &key("argon2_passes"), raw.argon2_passes, passes_min, 100);
     within(problems, &key("failures_per_minute"), raw.failures_per_minute, 1, 100_000);
     Some(LoginConfig {
         hashers,
-        hash_queue_max: raw.hash_queue_max,
+        logins_per_s: raw.logins_per_s,
+        queue_max: raw.queue_max,
+        queue_grace: seconds(problems, &key("queue_grace_s"), raw.queue_grace_s, 0.0, 3600.0),
         argon2_memory_kib: raw.argon2_memory_kib,
         argon2_passes: raw.argon2_passes,
         failures_per_minute: raw.failures_per_minute,
     })
 }
 
-fn dc(problems: &mut Problems, at: &str, keys: Value) -> Option<DcConfig> {
+fn dc(problems: &mut Problems, at: &str, keys: Value, around: &Around) -> Option<DcConfig> {
     let raw: RawDc = problems.read(at, keys)?;
     let key = |name: &str| format!("{at}.{name}");
     within(problems, &key("dirty_bytes_max"), raw.dirty_bytes_max, 1024 * 1024, BYTES_MAX);
@@ -374,7 +445,7 @@ fn dc(problems: &mut Problems, at: &str, keys: Value) -> Option<DcConfig> {
     within(problems, &key("journal_bytes_max"), raw.journal_bytes_max, 1 << 20, 1 << 50);
     // The segment that is written to is never deleted: with fewer than four the quota could stay full for want of a closed one.
     within(problems, &key("journal_segment_bytes"), raw.journal_segment_bytes, 64 << 10, (raw.journal_bytes_max / 4).max(64 << 10));
-    let storage = storage(problems, at, &raw.storage, raw.mysql);
+    let storage = storage(problems, at, &raw.storage, raw.mysql, around);
     Some(DcConfig {
         storage: storage?,
         flush_period: seconds(problems, &key("flush_period_s"), raw.flush_period_s, 0.01, 60.0),
@@ -408,7 +479,7 @@ fn address(problems: &mut Problems, key: &str, text: &str) -> Option<SocketAddr>
     address
 }
 
-fn storage(problems: &mut Problems, at: &str, storage: &RawStorage, mysql: Option<RawMysql>) -> Option<Storage> {
+fn storage(problems: &mut Problems, at: &str, storage: &RawStorage, mysql: Option<RawMysql>, around: &Around) -> Option<Storage> {
     let key = |name: &str| format!("{at}.mysql{name}");
     let how = "write `mysql: { url_env: PAIFANG_MYSQL_URL }`, or `url_file` with the path of a file that has the URL";
     match (storage, mysql) {
@@ -432,7 +503,8 @@ fn storage(problems: &mut Problems, at: &str, storage: &RawStorage, mysql: Optio
                     return None;
                 }
             };
-            Some(Storage::Mysql(MysqlConfig { url, connections_max: raw.connections_max, statement_timeout }))
+            let ca = raw.ca.map(|path| tls_file(problems, &key(".ca"), around.folder, &path));
+            Some(Storage::Mysql(MysqlConfig { url, ca, connections_max: raw.connections_max, statement_timeout }))
         }
     }
 }

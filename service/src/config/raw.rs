@@ -19,11 +19,22 @@ pub(super) struct RawPlayers {
     pub(super) roles_max: u32,
     pub(super) relations_max: u32,
     pub(super) resume_window_s: f64,
+    pub(super) online_max: Option<usize>,
+    pub(super) queue_pass: Vec<String>,
+    pub(super) party_max: u32,
 }
 
 impl Default for RawPlayers {
     fn default() -> Self {
-        Self { registration: Registration::Closed, roles_max: 4, relations_max: 200, resume_window_s: 60.0 }
+        Self {
+            registration: Registration::Closed,
+            roles_max: 4,
+            relations_max: 200,
+            resume_window_s: 60.0,
+            online_max: None,
+            queue_pass: Vec::new(),
+            party_max: 5,
+        }
     }
 }
 
@@ -47,12 +58,13 @@ pub(super) enum RawCache {
 pub(super) struct RawRedis {
     pub(super) url_env: Option<String>,
     pub(super) url_file: Option<std::path::PathBuf>,
+    pub(super) ca: Option<std::path::PathBuf>,
     pub(super) connections_max: usize,
 }
 
 impl Default for RawRedis {
     fn default() -> Self {
-        Self { url_env: None, url_file: None, connections_max: 8 }
+        Self { url_env: None, url_file: None, ca: None, connections_max: 8 }
     }
 }
 
@@ -66,7 +78,13 @@ pub(super) struct RawWorld {
     pub(super) cell_m: f64,
     #[serde(default = "RawWorld::speed_max_m_s")]
     pub(super) speed_max_m_s: f64,
+    #[serde(default = "RawWorld::client_bytes_max_s")]
+    pub(super) client_bytes_max_s: u32,
+    #[serde(default)]
+    pub(super) overload: RawOverload,
     pub(super) start: RawPlace,
+    #[serde(default)]
+    pub(super) starts: Vec<RawStartArea>,
     pub(super) maps: BTreeMap<String, RawMap>,
 }
 
@@ -82,6 +100,27 @@ impl RawWorld {
     fn speed_max_m_s() -> f64 {
         8.0
     }
+
+    fn client_bytes_max_s() -> u32 {
+        30_000
+    }
+}
+
+/// When a line leaves things out.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawOverload {
+    pub(super) high: f64,
+    pub(super) low: f64,
+    pub(super) window_s: f64,
+    pub(super) calm_s: f64,
+    pub(super) time_floor: f64,
+}
+
+impl Default for RawOverload {
+    fn default() -> Self {
+        Self { high: 0.8, low: 0.5, window_s: 1.0, calm_s: 5.0, time_floor: 0.1 }
+    }
 }
 
 #[derive(Deserialize)]
@@ -94,11 +133,22 @@ pub(super) struct RawPlace {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawStartArea {
+    pub(super) map: String,
+    pub(super) x_m: f64,
+    pub(super) y_m: f64,
+    pub(super) within_m: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawMap {
     pub(super) width_m: f64,
     pub(super) height_m: f64,
     #[serde(default = "RawMap::players_max")]
     pub(super) players_max: u32,
+    #[serde(default)]
+    pub(super) lines: RawLines,
     #[serde(default)]
     pub(super) rules: Value,
 }
@@ -106,6 +156,21 @@ pub(super) struct RawMap {
 impl RawMap {
     fn players_max() -> u32 {
         2000
+    }
+}
+
+/// How many lines a map has. Above the soft cap newcomers go elsewhere; it depends on `players_max` when it is not given.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLines {
+    pub(super) soft_cap: Option<u32>,
+    pub(super) min: u32,
+    pub(super) max: u32,
+}
+
+impl Default for RawLines {
+    fn default() -> Self {
+        Self { soft_cap: None, min: 1, max: 8 }
     }
 }
 
@@ -152,7 +217,9 @@ pub(super) struct RawTls {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawLogin {
     pub(super) hashers: Option<usize>,
-    pub(super) hash_queue_max: usize,
+    pub(super) logins_per_s: Option<u32>,
+    pub(super) queue_max: usize,
+    pub(super) queue_grace_s: f64,
     pub(super) argon2_memory_kib: u32,
     pub(super) argon2_passes: u32,
     pub(super) failures_per_minute: u32,
@@ -161,7 +228,15 @@ pub(super) struct RawLogin {
 impl Default for RawLogin {
     fn default() -> Self {
         let (argon2_memory_kib, argon2_passes) = (super::ARGON2_MEMORY_KIB_MIN, super::ARGON2_PASSES_MIN);
-        Self { hashers: None, hash_queue_max: 256, argon2_memory_kib, argon2_passes, failures_per_minute: 10 }
+        Self {
+            hashers: None,
+            logins_per_s: None,
+            queue_max: 20_000,
+            queue_grace_s: 60.0,
+            argon2_memory_kib,
+            argon2_passes,
+            failures_per_minute: 10,
+        }
     }
 }
 
@@ -169,11 +244,12 @@ impl Default for RawLogin {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawCenter {
     pub(super) rehome_after_s: f64,
+    pub(super) line_empty_s: f64,
 }
 
 impl Default for RawCenter {
     fn default() -> Self {
-        Self { rehome_after_s: 3.0 }
+        Self { rehome_after_s: 3.0, line_empty_s: 60.0 }
     }
 }
 
@@ -230,13 +306,14 @@ pub(super) enum RawStorage {
 pub(super) struct RawMysql {
     pub(super) url_env: Option<String>,
     pub(super) url_file: Option<std::path::PathBuf>,
+    pub(super) ca: Option<std::path::PathBuf>,
     pub(super) connections_max: usize,
     pub(super) statement_timeout_s: f64,
 }
 
 impl Default for RawMysql {
     fn default() -> Self {
-        Self { url_env: None, url_file: None, connections_max: 8, statement_timeout_s: 5.0 }
+        Self { url_env: None, url_file: None, ca: None, connections_max: 8, statement_timeout_s: 5.0 }
     }
 }
 
@@ -406,6 +483,14 @@ impl Environment {
         match self {
             Environment::Dev => 20_000,
             Environment::Live => 200,
+        }
+    }
+
+    /// The least memory in KiB and the fewest passes of argon2id: what a load test of a development zone sets is no protection.
+    pub(super) const fn argon2_min(self) -> (u32, u32) {
+        match self {
+            Environment::Dev => (8, 1),
+            Environment::Live => (super::ARGON2_MEMORY_KIB_MIN, super::ARGON2_PASSES_MIN),
         }
     }
 }

@@ -41,9 +41,11 @@ pub fn resolve(text: &str, file: &Path, all_free: bool) -> Result<String, Config
             *text = address.to_string();
         }
         for name in ["tls", "tls_websocket"] {
-            absolute(keys.get_mut(name), file);
+            keys.get_mut(name).and_then(Value::as_object_mut).into_iter().flatten().for_each(|(_, path)| absolute(path, file));
         }
+        keys.get_mut("mysql").and_then(|mysql| mysql.get_mut("ca")).into_iter().for_each(|path| absolute(path, file));
     }
+    sections.top.get_mut("redis").and_then(|redis| redis.get_mut("ca")).into_iter().for_each(|path| absolute(path, file));
     if let Some(problem) = failed {
         return Err(ConfigError { file: file.into(), problems: vec![problem] });
     }
@@ -55,13 +57,11 @@ pub fn resolve(text: &str, file: &Path, all_free: bool) -> Result<String, Config
     }
 }
 
-fn absolute(tls: Option<&mut Value>, file: &Path) {
+fn absolute(path: &mut Value, file: &Path) {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(folder) = std::path::absolute(folder) else { return };
-    for (_, path) in tls.and_then(Value::as_object_mut).into_iter().flatten() {
-        if let Value::String(path) = path {
-            *path = folder.join(&*path).to_string_lossy().into_owned();
-        }
+    if let Value::String(path) = path {
+        *path = folder.join(&*path).to_string_lossy().into_owned();
     }
 }
 

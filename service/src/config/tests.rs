@@ -43,14 +43,31 @@ fn each_mistake_is_named_with_its_key() {
             "redis.connections_max: 0 is out of range",
         ),
         ("secret: { file: secret }", "secret: { file: secret }\nredis: { url_env: A }", "redis: it is not used"),
+        (
+            "secret: { file: secret }",
+            "secret: { file: secret }\ncache: redis\nredis: { url_env: A, ca: no.pem }",
+            "redis.ca: there is no file no.pem",
+        ),
         ("registration: open ", "registration: maybe ", "players.registration: unknown variant"),
         ("roles_max: 4", "roles_max: 0", "players.roles_max: 0 is out of range"),
         ("resume_window_s: 60", "resume_window_s: -1", "players.resume_window_s: -1 is out of range"),
         ("resume_window_s: 60", "resume_window: 60", "players.resume_window: unknown field"),
         ("tick_hz: 10", "tick_hz: 100", "world.tick_hz: 100 is out of range"),
+        ("client_bytes_max_s: 30000", "client_bytes_max_s: 100", "world.client_bytes_max_s: 100 is out of range"),
+        ("high: 0.8, low: 0.5", "high: 0.5, low: 0.5", "world.overload.low: must be below `high`"),
+        ("time_floor: 0.1", "time_floor: 0", "world.overload.time_floor: 0 is out of range"),
         ("start: { map: meadow", "start: { map: nowhere", "world.start.map: there is no map `nowhere`"),
         ("x_m: 100, y_m: 100 }\n  maps", "x_m: 400, y_m: 100 }\n  maps", "world.start: the place is outside"),
+        ("  maps:\n", "  starts: [{ map: moon, x_m: 5, y_m: 5, within_m: 5 }]\n  maps:\n", "world.starts.0.map: there is no map `moon`"),
+        (
+            "  maps:\n",
+            "  starts: [{ map: town, x_m: 5, y_m: 5, within_m: 6 }]\n  maps:\n",
+            "world.starts.0: the area reaches out of the map `town`",
+        ),
         ("maps: [forest]", "maps: [town]", "world.maps.forest: no scene hosts it"),
+        ("players_max: 2000", "players_max: 50\n      lines: { soft_cap: 51 }", "world.maps.meadow.lines.soft_cap: 51 is out of range"),
+        ("players_max: 2000", "players_max: 50\n      lines: { min: 3, max: 2 }", "world.maps.meadow.lines.max: 2 is out of range"),
+        ("roles_max: 4", "party_max: 1", "players.party_max: 1 is out of range"),
         ("maps: [forest]", "maps: [forest, moon]", "processes.scene-2.maps: there is no map `moon`"),
         ("127.0.0.1:7210", "127.0.0.1:7200", "processes.login-1.admin: 127.0.0.1:7200 is the address of processes.gate-1.admin too"),
         ("127.0.0.1:7210", "0.0.0.0:7200", "processes.login-1.admin: 0.0.0.0:7200 is the address of"),
@@ -58,7 +75,10 @@ fn each_mistake_is_named_with_its_key() {
         ("sessions_max: 18000", "sessions_max: 0", "processes.gate-1.sessions_max: 0 is out of range"),
         ("sessions_max: 18000", "sesions_max: 1", "processes.gate-1.sesions_max: unknown field"),
         ("sessions_max: 18000", "tls: { certificate: no.pem, key: no.pem }", "processes.gate-1.tls.certificate: there is no file no.pem"),
-        ("kind: login,", "kind: login, argon2_memory_kib: 1024,", "processes.login-1.argon2_memory_kib: 1024 is out of range"),
+        ("kind: login,", "kind: login, argon2_memory_kib: 4,", "processes.login-1.argon2_memory_kib: 4 is out of range"),
+        ("kind: login,", "kind: login, queue_max: 0,", "processes.login-1.queue_max: 0 is out of range"),
+        ("roles_max: 4", "online_max: 0", "players.online_max: 0 is out of range"),
+        ("roles_max: 4", "queue_pass: [\"A b\"]", "players.queue_pass: `A b` is no account"),
         ("kind: login,", "kind: logins,", "processes.login-1.kind: unknown variant"),
         ("  login-1:", "  Login_1:", "processes.Login_1: `Login_1` is no process id"),
         ("storage: sqlite", "storage: tape", "processes.dc-1.storage: unknown variant"),
@@ -71,6 +91,7 @@ fn each_mistake_is_named_with_its_key() {
         ("storage: sqlite", "storage: mysql", "processes.dc-1.mysql: is missing: write `mysql: { url_env: PAIFANG_MYSQL_URL }`"),
         ("storage: sqlite", "storage: mysql, mysql: {}", "processes.dc-1.mysql: says not where the URL is"),
         ("storage: sqlite", "mysql: { url_env: A }", "processes.dc-1.mysql: it is not used"),
+        ("storage: sqlite", "storage: mysql, mysql: { url_env: A, ca: no.pem }", "processes.dc-1.mysql.ca: there is no file no.pem"),
         ("storage: sqlite", "storage: mysql, mysql: { url: mysql://a:b@c/d }", "processes.dc-1.mysql.url: unknown field"),
         (
             "storage: sqlite",
@@ -83,6 +104,16 @@ fn each_mistake_is_named_with_its_key() {
         assert!(DEV_ZONE.contains(good), "the development zone has no `{good}`");
         let found = problems(&DEV_ZONE.replacen(good, bad, 1));
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{bad}: expected `{expected}`, found {found:?}");
+    }
+}
+
+#[test]
+fn hashes_are_cheap_in_development_only() {
+    let cheap = DEV_ZONE.replacen("kind: login,", "kind: login, argon2_memory_kib: 8, argon2_passes: 1,", 1);
+    assert_eq!(problems(&cheap), [""; 0]);
+    let found = problems(&cheap.replacen("environment: dev", "environment: live", 1));
+    for key in ["argon2_memory_kib: 8", "argon2_passes: 1"] {
+        assert!(found.iter().any(|problem| problem.starts_with(&format!("processes.login-1.{key} is out of range"))), "{key}: {found:?}");
     }
 }
 
@@ -187,6 +218,11 @@ fn relative_tls_files_are_found_from_elsewhere() {
     let text = DEV_ZONE.replace("sessions_max: 18000", "tls: { certificate: cert.pem, key: /k.pem }");
     let resolved = resolve(&text, Path::new("/etc/zone/zone.yaml"), false).unwrap();
     assert!(resolved.contains("/etc/zone/cert.pem") && resolved.contains("/k.pem"), "{resolved}");
+    let text = DEV_ZONE
+        .replace("secret: { file: secret }", "secret: { file: secret }\ncache: redis\nredis: { url_env: A, ca: redis.pem }")
+        .replace("storage: sqlite", "storage: mysql, mysql: { url_env: A, ca: mysql.pem }");
+    let resolved = resolve(&text, Path::new("/etc/zone/zone.yaml"), false).unwrap();
+    assert!(resolved.contains("/etc/zone/redis.pem") && resolved.contains("/etc/zone/mysql.pem"), "{resolved}");
 }
 
 #[test]

@@ -221,6 +221,7 @@ impl<H: Handler> Reader<'_, H> {
                     return Ok(End::Closed);
                 }
             }
+            self.handler.on_drained(self.link).await;
             if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
                 self.buffer.reserve(READ_BYTES);
             }

@@ -31,18 +31,24 @@ const PASSWORD: &str = "a-password-of-tests";
 pub struct Redis {
     pub port: u16,
     folder: TempDir,
+    arguments: Vec<String>,
     keeper: Option<Child>,
 }
 
 impl Redis {
     /// Starts a server, or says why this machine has none.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// As [`Redis::start`], with more arguments.
+    pub fn start_with(arguments: &[String]) -> Option<Self> {
         if let Some(why) = Self::missing() {
             eprintln!("skipped: {why}");
             return None;
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut redis = Self { port, folder: tempfile::tempdir().unwrap(), keeper: None };
+        let mut redis = Self { port, folder: tempfile::tempdir().unwrap(), arguments: arguments.into(), keeper: None };
         redis.up();
         Some(redis)
     }
@@ -60,6 +66,7 @@ impl Redis {
         keeper.args(["-c", KEEPER, "keeper"]).arg(program().unwrap());
         keeper.args(["--port", &port, "--bind", "127.0.0.1", "--dir", &folder, "--requirepass", PASSWORD, "--save", ""]);
         keeper.args(["--appendonly", "no", "--enable-debug-command", "yes", "--daemonize", "no"]);
+        keeper.args(&self.arguments);
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -88,11 +95,16 @@ impl Redis {
         self.send(command).expect("the server runs")
     }
 
+    /// Its URL, at its own port or at one that has TLS.
+    pub fn url(&self, scheme: &str, port: u16) -> String {
+        format!("{scheme}://:{PASSWORD}@127.0.0.1:{port}/0")
+    }
+
     /// Where a zone finds its URL: a file in `data`.
     pub fn config(&self, data: &std::path::Path) -> CacheConfig {
-        let url = format!("redis://:{PASSWORD}@127.0.0.1:{}/0\n", self.port);
+        let url = format!("{}\n", self.url("redis", self.port));
         std::fs::write(data.join("redis.url"), url).unwrap();
-        CacheConfig::Redis(RedisConfig { url: SecretSource::File("redis.url".into()), connections_max: 4 })
+        CacheConfig::Redis(RedisConfig { url: SecretSource::File("redis.url".into()), ca: None, connections_max: 4 })
     }
 
     /// The development zone with this cache.

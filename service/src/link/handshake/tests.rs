@@ -112,7 +112,8 @@ async fn accept_from(
 #[tokio::test]
 async fn another_protocol_version_is_refused_with_both_versions() {
     let hello = LinkHello { protocol_version: PROTOCOL_VERSION + 1, ..scene().hello() };
-    let told = "dc-1 speaks link protocol 1, scene-1 speaks 2; run the same version everywhere";
+    let (ours, theirs) = (PROTOCOL_VERSION, PROTOCOL_VERSION + 1);
+    let told = format!("dc-1 speaks link protocol {ours}, scene-1 speaks {theirs}; run the same version everywhere");
     let accepted = accept_from(hello, async |talk| {
         let refused = talk.receive(HELLO).await;
         assert!(matches!(refused, Err(HandshakeError::RefusedByPeer(reason)) if reason == told));
