@@ -1,7 +1,10 @@
 //! The live links to backends, with the groups that each owns here.
 //!
-//! Groups live and die with their link. A scene publishes all that happened in a tick and then says that the tick is over: only then are
-//! the connections woken, so that each gets one write for a tick. What others publish wakes at once.
+//! Groups live and die with their link. A scene publishes all that happened in a tick and then says that the tick is over: only then do
+//! the members take it, so that each gets one write for a tick. What others publish, and what is for one session alone, is written as
+//! soon as all that was read from the link with it is handed over.
+//!
+//! Full? A tick of which too much waits is written in two parts.
 
 use std::{
     collections::HashMap,
@@ -12,7 +15,20 @@ use bytes::Bytes;
 use proto::{Frame, kinds::Delivery};
 use service::{Link, ProcessKind};
 
-use crate::{groups::Groups, outbox::FrameKey, session::Session};
+use crate::{
+    groups::{Groups, MemberKey},
+    mail::Post,
+    outbox::FrameKey,
+    session::Session,
+    wire::Written,
+};
+
+/// Bytes of published frames that may wait for the end of their tick.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Sessions that may wait to be written to.
+const WAITING_SESSIONS_MAX: usize = 64 * 1024;
+/// Sessions that are written to before others get a turn.
+const WRITTEN_AT_ONCE: usize = 64;
 
 /// The links that are up. They are few: one for each process of the zone.
 #[derive(Default)]
@@ -29,10 +45,11 @@ pub(crate) struct Backend {
 
 #[derive(Default)]
 struct Desk {
-    groups: Groups<Arc<Session>>,
-    /// Sessions that got something in this tick and were not woken.
-    touched: Vec<Arc<Session>>,
-    tick: u64,
+    groups: Groups<Arc<Session>, Post>,
+    /// Sessions whose outbox got something that goes when the tick is over.
+    later: Vec<Arc<Session>>,
+    /// Sessions whose outbox got something that goes now.
+    soon: Vec<Arc<Session>>,
 }
 
 impl Backends {
@@ -46,7 +63,7 @@ impl Backends {
     pub(crate) fn remove(&self, number: u64) {
         let backend = self.links.write().expect("no holder panics").remove(&number);
         if let Some(backend) = backend {
-            backend.tick_end();
+            backend.hand_out();
         }
     }
 
@@ -115,61 +132,123 @@ impl Backend {
 
     /// Takes a session out of a group.
     pub(crate) fn leave(&self, group: u64, session: u64) {
-        self.desk().groups.leave(group, session);
+        let mut desk = self.desk();
+        desk.catch_up(session);
+        desk.groups.leave(group, session);
     }
 
     /// Ends a group.
     pub(crate) fn drop_group(&self, group: u64) {
-        self.desk().groups.drop_group(group);
+        let mut desk = self.desk();
+        for member in desk.groups.members_of(group) {
+            desk.catch_up_member(member);
+        }
+        desk.groups.drop_group(group);
     }
 
-    /// Puts a frame into the outbox of each member but one; returns how many got it.
+    /// Publishes a frame to all of a group but one session; returns how many get it.
     pub(crate) fn publish(&self, group: u64, except: u64, frame: &Frame, delivery: Delivery) -> usize {
-        let key = FrameKey { link: self.link.number(), group: Some(group), kind: frame.kind() };
-        let bytes = kept(frame);
-        let waits = self.waits_for_tick_end();
-        let mut desk = self.desk();
-        let Desk { groups, touched, tick } = &mut *desk;
-        let touch = waits.then_some((self.link.number(), *tick));
-        let mut reached = 0;
-        for member in groups.members(group, except) {
-            if member.put(delivery, key, bytes.clone(), touch) {
-                touched.push(member.clone());
-            }
-            reached += 1;
-        }
-        reached
+        let post = self.post(Some(group), frame, delivery);
+        self.desk().groups.publish(group, except, post, frame.bytes().len())
     }
 
-    /// Puts a frame into the outbox of one session. It is woken at once, unless the frame is one of a tick's.
+    /// Puts a frame into the outbox of one session, behind what was published before.
     pub(crate) fn deliver(&self, session: &Arc<Session>, frame: &Frame, delivery: Delivery) {
-        let key = FrameKey { link: self.link.number(), group: None, kind: frame.kind() };
-        let waits = delivery == Delivery::Frame && self.waits_for_tick_end();
         let mut desk = self.desk();
-        let touch = waits.then_some((self.link.number(), desk.tick));
-        if session.put(delivery, key, kept(frame), touch) {
-            desk.touched.push(session.clone());
+        desk.catch_up(session.id);
+        session.hold(&mut std::iter::once(&self.post(None, frame, delivery)));
+        let waits = delivery == Delivery::Frame && self.has_ticks();
+        let list = if waits { &mut desk.later } else { &mut desk.soon };
+        if !list.last().is_some_and(|last| Arc::ptr_eq(last, session)) {
+            list.push(session.clone());
         }
     }
 
-    /// Wakes all that got something in this tick.
-    pub(crate) fn tick_end(&self) {
-        let touched = {
+    /// Whether so much waits that it has to be written before the tick is over.
+    pub(crate) fn is_full(&self) -> bool {
+        let desk = self.desk();
+        WAITING_BYTES_MAX < desk.groups.waiting_bytes() || WAITING_SESSIONS_MAX < desk.later.len().max(desk.soon.len())
+    }
+
+    /// All that was read from the link is handed over: writes what does not wait for the end of a tick.
+    pub(crate) async fn drained(&self, written: &mut Written) {
+        if !self.has_ticks() {
+            return self.tick_end(written).await;
+        }
+        let soon = std::mem::take(&mut self.desk().soon);
+        write_to(&soon, written).await;
+    }
+
+    /// Writes to all who got something in this tick. Only the link's own task calls this, so nothing is published meanwhile.
+    pub(crate) async fn tick_end(&self, written: &mut Written) {
+        let members = self.desk().groups.due();
+        for some in members.chunks(WRITTEN_AT_ONCE) {
+            {
+                let mut desk = self.desk();
+                for member in some {
+                    desk.groups.visit(*member, |session, posts| session.post(posts, written));
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        let (soon, later) = {
             let mut desk = self.desk();
-            desk.tick = desk.tick.wrapping_add(1);
-            let room = desk.touched.len();
-            std::mem::replace(&mut desk.touched, Vec::with_capacity(room))
+            desk.groups.clear();
+            (std::mem::take(&mut desk.soon), std::mem::take(&mut desk.later))
         };
-        touched.iter().for_each(|session| session.wake());
+        write_to(&soon, written).await;
+        write_to(&later, written).await;
+    }
+
+    /// The link is down: what waits goes to the connections' own tasks.
+    fn hand_out(&self) {
+        let mut desk = self.desk();
+        for member in desk.groups.due() {
+            desk.catch_up_member(member);
+        }
+        desk.groups.clear();
+        let Desk { soon, later, .. } = std::mem::take(&mut *desk);
+        soon.iter().chain(&later).for_each(|session| session.wake());
+    }
+
+    fn post(&self, group: Option<u64>, frame: &Frame, delivery: Delivery) -> Post {
+        Post { key: FrameKey { link: self.link.number(), group, kind: frame.kind() }, delivery, bytes: kept(frame) }
     }
 
     /// Only scenes have ticks; what others publish would wait for ever.
-    fn waits_for_tick_end(&self) -> bool {
+    fn has_ticks(&self) -> bool {
         self.link.peer().kind == ProcessKind::Scene
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().expect("no holder panics")
+    }
+}
+
+impl Desk {
+    /// A session takes what was published to it, and is written to later.
+    fn catch_up(&mut self, session: u64) {
+        if let Some(member) = self.groups.member(session) {
+            self.catch_up_member(member);
+        }
+    }
+
+    fn catch_up_member(&mut self, member: MemberKey) {
+        let later = &mut self.later;
+        self.groups.visit(member, |session, posts| {
+            session.hold(posts);
+            later.push(session.clone());
+        });
+    }
+}
+
+/// Writes to sessions what waits for them.
+async fn write_to(sessions: &[Arc<Session>], written: &mut Written) {
+    for some in sessions.chunks(WRITTEN_AT_ONCE) {
+        some.iter().for_each(|session| session.flush(written));
+        if some.len() == WRITTEN_AT_ONCE {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -14,17 +14,17 @@ use proto::{
     kinds::{Bucket, Delivery},
 };
 use service::events::Subject;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     framing::{self, Incoming},
     gate::Gate,
     limits::{Limits, Strike},
-    outbox::FrameKey,
-    session::Session,
+    session::{Next, Session},
     socket::{End, Socket, shortened},
-    transport::{self, BoxIo, Reader, Received, Writer},
+    transport::{self, Accepted, Reader, Received, Writer},
+    wire::Written,
 };
 
 /// From accept to `Hello` or `Resume`, upgrades included.
@@ -39,6 +39,8 @@ const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 /// Heartbeats without a word after which a client is gone.
 const SILENT_BEATS: u32 = 3;
+/// The shortest time between two heartbeats or tickets.
+const PERIOD_MIN: Duration = Duration::from_millis(1);
 /// Bytes of the client's name that are kept, for the logs.
 const CLIENT_NAME_BYTES_MAX: usize = 64;
 
@@ -66,22 +68,45 @@ impl Caller {
 }
 
 /// Serves a client to the end of its connection.
-pub(crate) async fn run(gate: Arc<Gate>, io: BoxIo, caller: Caller) {
-    let opened = timeout_at(caller.deadline, transport::open(io, caller.tls.clone(), caller.websocket)).await;
-    let (reader, mut writer) = match opened {
+pub(crate) async fn run(gate: Arc<Gate>, accepted: Accepted, caller: Caller) {
+    // In boxes: what only the beginning or the end of a connection needs costs no memory in between.
+    if let Some(greeted) = Box::pin(begin(&gate, accepted, &caller)).await {
+        Box::pin(play(&gate, greeted)).await;
+    }
+}
+
+/// A client that may play.
+struct Greeted {
+    session: Arc<Session>,
+    socket: Arc<Socket>,
+    inbound: Inbound,
+    writer: Writer,
+}
+
+async fn begin(gate: &Arc<Gate>, accepted: Accepted, caller: &Caller) -> Option<Greeted> {
+    let (reader, mut writer) = match timeout_at(caller.deadline, transport::open(accepted, caller.tls.clone(), caller.websocket)).await {
         Ok(Ok(opened)) => opened,
-        Ok(Err(err)) => return tracing::debug!(address = %caller.address, "failed to open {}: {err}", caller.transport()),
-        Err(_) => return tracing::debug!(address = %caller.address, "no {} within the deadline", caller.transport()),
+        Ok(Err(err)) => {
+            tracing::debug!(address = %caller.address, "failed to open {}: {err}", caller.transport());
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(address = %caller.address, "no {} within the deadline", caller.transport());
+            return None;
+        }
     };
     let mut inbound = Inbound { reader, buffer: BytesMut::new(), is_message: false };
     let greeted = tokio::select! {
         biased;
         () = gate.process.tasks.stopped() => Err(End::Shutdown),
-        greeted = Box::pin(greet(&gate, &mut inbound, &mut writer, &caller)) => greeted,
+        greeted = Box::pin(greet(gate, &mut inbound, &mut writer, caller)) => greeted,
     };
     match greeted {
-        Ok((session, socket)) => Box::pin(play(&gate, &session, &socket, inbound, writer)).await,
-        Err(end) => refuse(&gate, &end, inbound, writer).await,
+        Ok((session, socket)) => Some(Greeted { session, socket, inbound, writer }),
+        Err(end) => {
+            refuse(gate, &end, inbound, writer).await;
+            None
+        }
     }
 }
 
@@ -94,8 +119,8 @@ async fn greet(gate: &Arc<Gate>, inbound: &mut Inbound, writer: &mut Writer, cal
         let incoming = timeout_at(caller.deadline, inbound.next()).await.map_err(late)??;
         let (seq, fault) = match incoming {
             Some(Incoming::Frame(frame)) => match first_word(&frame)? {
-                First::Hello(hello) => return welcome(gate, frame.seq(), &hello, limits, caller),
-                First::Resume(resume) => match gate.resume(frame.seq(), &resume, caller.address).await {
+                First::Hello(hello) => return welcome(gate, frame.seq(), &hello, limits, caller, writer),
+                First::Resume(resume) => match gate.resume(frame.seq(), &resume, caller.address, writer.tcp()).await {
                     Ok(back) => return Ok(back),
                     Err(fault) => (frame.seq(), fault),
                 },
@@ -142,9 +167,16 @@ fn first_word(frame: &Frame) -> Result<First, End> {
     Ok(first)
 }
 
-fn welcome(gate: &Gate, seq: u32, hello: &Hello, limits: Limits, caller: &Caller) -> Result<(Arc<Session>, Arc<Socket>), End> {
+fn welcome(
+    gate: &Gate,
+    seq: u32,
+    hello: &Hello,
+    limits: Limits,
+    caller: &Caller,
+    writer: &Writer,
+) -> Result<(Arc<Session>, Arc<Socket>), End> {
     let full = |_| End::Violation(FaultCode::TooManyConnections, "this gate is full".to_owned());
-    let (session, socket) = gate.open(seq, caller.address, limits).map_err(full)?;
+    let (session, socket) = gate.open(seq, caller.address, limits, writer.tcp()).map_err(full)?;
     let connected = event::Connected {
         address: caller.address.to_string(),
         transport: caller.transport().to_owned(),
@@ -170,27 +202,44 @@ async fn refuse(gate: &Gate, end: &End, mut inbound: Inbound, mut writer: Writer
 
 // ---- the session
 
-async fn play(gate: &Arc<Gate>, session: &Arc<Session>, socket: &Arc<Socket>, mut inbound: Inbound, writer: Writer) {
+async fn play(gate: &Arc<Gate>, greeted: Greeted) {
+    let Greeted { session, socket, mut inbound, writer } = greeted;
+    // Whoever stops the gate ends the connections that there are at that moment.
+    if gate.process.tasks.is_stopping() {
+        socket.end(End::Shutdown);
+    }
     // Not dropped half-way: a cut frame would make the last one unreadable.
-    let mut writing = Box::pin(write_out(gate, session, socket, writer));
+    let mut writing = Box::pin(write_out(gate, &session, &socket, writer));
     let end = tokio::select! {
         biased;
         end = socket.ended() => end,
-        () = gate.process.tasks.stopped() => End::Shutdown,
         end = &mut writing => end,
-        end = read_in(gate, session, socket, &mut inbound) => end,
-        end = keep_time(gate, session, socket) => end,
+        end = read_in(gate, &session, &socket, &mut inbound) => end,
+        end = keep_time(gate, &session, &socket) => end,
     };
+    if let Some(closing) = settle(gate, &session, &socket, &end) {
+        socket.say_last(closing);
+        Box::pin(leave(inbound, writing)).await;
+    }
+    // The session may keep its handle; the connection is over.
+    *socket.wire() = None;
+}
+
+/// What becomes of the session, and the last frame, if anybody would read it.
+fn settle(gate: &Arc<Gate>, session: &Arc<Session>, socket: &Arc<Socket>, end: &End) -> Option<Frame> {
     let is_authenticated = session.state().is_authenticated();
-    gate.settle(session, socket, &end);
-    gate.emit_disconnected(session, &end);
+    gate.settle(session, socket, end);
+    gate.emit_disconnected(session, end);
     tracing::debug!(session = session.id, "connection ended: {}", end.text());
-    let Some(closing) = end.closing(is_authenticated) else { return };
-    if end != End::Bye && end != End::Replaced {
+    let closing = end.closing(is_authenticated)?;
+    if *end != End::Bye && *end != End::Replaced {
         let about = crate::gate::subject(session.id, &session.state());
         gate.emit_fault(&about, end.code(), shortened(end.text()));
     }
-    socket.say_last(closing);
+    Some(closing)
+}
+
+async fn leave(mut inbound: Inbound, writing: impl Future<Output = End>) {
     if timeout(CLOSE_WITHIN, writing).await.is_ok() {
         _ = timeout(LINGER, inbound.reader.drain(LINGER_BYTES_MAX)).await;
     }
@@ -220,8 +269,32 @@ fn on_ping(session: &Session, socket: &Socket) -> Result<(), End> {
     Err(End::Violation(FaultCode::RateLimited, "a flood of pings".to_owned()))
 }
 
-/// One write for each wake, of all that waits.
+/// Writes what others did not write themselves.
 async fn write_out(gate: &Gate, session: &Session, socket: &Arc<Socket>, mut writer: Writer) -> End {
+    let Some(tcp) = writer.tcp().cloned() else { return Box::pin(write_all_out(gate, session, socket, writer)).await };
+    loop {
+        let mut written = Written::default();
+        let next = session.write_on(socket, &mut written);
+        written.settle(&gate.metrics);
+        // An idle client has no buffer.
+        drop(written);
+        match next {
+            Next::Broken => return End::Gone("the connection broke"),
+            Next::Blocked => match Box::pin(timeout(WRITE_WITHIN, tcp.writable())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return End::Gone("the connection broke"),
+                Err(_) => return End::Gone("the client took nothing for too long"),
+            },
+            Next::Idle => match socket.last_word() {
+                Some(last) => return Box::pin(say_last(&mut writer, &last)).await,
+                None => socket.woken().await,
+            },
+        }
+    }
+}
+
+/// One write for each wake, of all that waits.
+async fn write_all_out(gate: &Gate, session: &Session, socket: &Arc<Socket>, mut writer: Writer) -> End {
     let mut buffer = BytesMut::new();
     loop {
         if session.take(socket, &mut buffer, Instant::now()) {
@@ -235,42 +308,41 @@ async fn write_out(gate: &Gate, session: &Session, socket: &Arc<Socket>, mut wri
             gate.metrics.sent_bytes.increment(length as u64);
             gate.metrics.dropped.increment(session.written(socket));
         } else if let Some(last) = socket.last_word() {
-            buffer.extend_from_slice(&last);
-            // Nobody is left to tell of an error.
-            _ = writer.write(&mut buffer).await;
-            _ = writer.close().await;
-            return End::Gone("closed");
+            return say_last(&mut writer, &last).await;
         } else {
             socket.woken().await;
         }
     }
 }
 
-/// Heartbeats and fresh tickets.
-async fn keep_time(gate: &Gate, session: &Session, socket: &Socket) -> End {
-    let heartbeat = gate.config.heartbeat;
-    let mut beats = every(heartbeat);
-    let mut tickets = every(gate.ticket_period());
-    loop {
-        tokio::select! {
-            now = beats.tick() => {
-                if heartbeat * SILENT_BEATS <= socket.silent_for(now) {
-                    return End::Silent;
-                }
-                let key = FrameKey { link: 0, group: None, kind: proto::client::Heartbeat::KIND };
-                session.put(Delivery::Control, key, socket.beat(Instant::now()), None);
-            }
-            _ = tickets.tick() => gate.give_ticket(session),
-        }
-    }
+async fn say_last(writer: &mut Writer, last: &[u8]) -> End {
+    // Nobody is left to tell of an error.
+    _ = writer.write(&mut BytesMut::from(last)).await;
+    _ = writer.close().await;
+    End::Gone("closed")
 }
 
-fn every(period: Duration) -> tokio::time::Interval {
-    // An interval of nothing panics; a zone file may name one.
-    let period = period.max(Duration::from_millis(1));
-    let mut interval = interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
+/// Heartbeats and fresh tickets.
+async fn keep_time(gate: &Gate, session: &Session, socket: &Socket) -> End {
+    // A period of nothing would never let go of the thread; a zone file may name one.
+    let heartbeat = gate.config.heartbeat.max(PERIOD_MIN);
+    let renewal = gate.ticket_period().max(PERIOD_MIN);
+    let (mut beat_at, mut renew_at) = (Instant::now() + heartbeat, Instant::now() + renewal);
+    loop {
+        sleep_until(beat_at.min(renew_at)).await;
+        let now = Instant::now();
+        if beat_at <= now {
+            if heartbeat * SILENT_BEATS <= socket.silent_for(now) {
+                return End::Silent;
+            }
+            session.say_bytes(Delivery::Control, proto::client::Heartbeat::KIND, socket.beat(now));
+            beat_at = now + heartbeat;
+        }
+        if renew_at <= now {
+            gate.give_ticket(session);
+            renew_at = now + renewal;
+        }
+    }
 }
 
 // ---- what comes in

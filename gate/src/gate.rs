@@ -18,7 +18,7 @@ use proto::{
     kinds::States,
     link::Notice,
 };
-use service::{Process, config::GateConfig, events::Subject};
+use service::{Process, config::GateConfig, events::Subject, net::TcpStream};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,6 +29,7 @@ use crate::{
     session::{Identity, Life, Session, State},
     socket::{End, Socket},
     ticket::{Ticket, Tickets},
+    wire::Wire,
 };
 
 /// The longest that a ticket is good.
@@ -92,10 +93,16 @@ impl Gate {
     }
 
     /// A new session with its first connection, welcomed.
-    pub(crate) fn open(&self, seq: u32, address: IpAddr, limits: Limits) -> Result<(Arc<Session>, Arc<Socket>), Full> {
+    pub(crate) fn open(
+        &self,
+        seq: u32,
+        address: IpAddr,
+        limits: Limits,
+        tcp: Option<&Arc<TcpStream>>,
+    ) -> Result<(Arc<Session>, Arc<Socket>), Full> {
         let state = State::new(Life::Attached, States::CONNECTED, Identity::default(), address, limits);
         let (session, _) = self.enter(None, state)?;
-        let socket = session.attach(Instant::now());
+        let socket = session.attach(Instant::now(), tcp.cloned().map(Wire::new));
         session.say(
             seq,
             &Welcome {

@@ -19,6 +19,7 @@ use crate::{
     report,
     session::{Life, Session},
     socket::{End, shortened},
+    wire::Written,
 };
 
 /// Hands what arrives on links to the gate.
@@ -43,10 +44,19 @@ impl Handler for FromBackends {
     }
 
     async fn on_frame(&self, link: &Link, frame: LinkFrame) {
+        let ends_tick = frame.kind == link::TICK_END;
         if self.0.take(link, frame).is_none() {
             self.0.metrics.backend_refused.increment(1);
             tracing::debug!(peer = %link.peer().id, "frame of a backend makes no sense");
         }
+        self.0.write(link, ends_tick).await;
+    }
+
+    async fn on_drained(&self, link: &Link) {
+        let Some(backend) = self.0.backends.get(link.number()) else { return };
+        let mut written = Written::default();
+        backend.drained(&mut written).await;
+        written.settle(&self.0.metrics);
     }
 
     async fn on_call(&self, _: &Link, call: IncomingCall) {
@@ -126,7 +136,8 @@ impl Gate {
                 self.metrics.frames_out.increment(reached as u64);
                 self.metrics.fan_out.record(reached as f64);
             }
-            link::TICK_END => backend.tick_end(),
+            // Its frames are written when this is done.
+            link::TICK_END => {}
             link::GROUP_JOIN => {
                 let session = link::get_session(&frame.body)?;
                 backend.join(frame.id, session, || self.session(session));
@@ -144,6 +155,16 @@ impl Gate {
             _ => return None,
         }
         Some(())
+    }
+
+    /// Writes what a tick has brought, when it is over or too much waits.
+    async fn write(&self, link: &Link, ends_tick: bool) {
+        let Some(backend) = self.backends.get(link.number()) else { return };
+        if ends_tick || backend.is_full() {
+            let mut written = Written::default();
+            backend.tick_end(&mut written).await;
+            written.settle(&self.metrics);
+        }
     }
 
     fn deliver(&self, backend: &Backend, frame: LinkFrame) -> Option<()> {

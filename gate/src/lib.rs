@@ -5,10 +5,9 @@
 //! costs a bounded number of bytes and the others nothing. It does not know what a message means: it routes on the header.
 //!
 //! Read in this order: `listen` (who comes in), `transport` (TCP, WebSocket, TLS), `connection` (one task a client), `framing` and
-//! `limits` (what a client may send), `session`, `socket` and `outbox` (what is kept of it, its connection, what
-//! waits for it), `gate` (a session's life),
-//! `forward` (from clients to backends), `backends`, `groups` and `handler` (from backends to clients), `ticket` and `resume`
-//! (coming back), `pulse`, `report`, `metrics`.
+//! `limits` (what a client may send), `session` (what is kept of it), `socket` (its connection), `outbox`, `mail` and `wire` (what waits
+//! for it, and the short way to it), `gate` (a session's life), `forward` (from clients to backends), `backends`, `groups` and `handler`
+//! (from backends to clients), `ticket` and `resume` (coming back), `pulse`, `report`, `metrics`.
 #![forbid(unsafe_code)]
 
 mod backends;
@@ -20,6 +19,7 @@ mod groups;
 mod handler;
 mod limits;
 mod listen;
+mod mail;
 mod metrics;
 mod outbox;
 mod pulse;
@@ -29,6 +29,7 @@ mod session;
 mod socket;
 mod ticket;
 mod transport;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::bail;
 use service::{Links, Process, admin, config::Role};
 
-use crate::{gate::Gate, handler::FromBackends, listen::Door};
+use crate::{gate::Gate, handler::FromBackends, listen::Door, socket::End};
 
 /// For clients to take what waits for them when the gate stops.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
@@ -66,9 +67,10 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The connections see the stop themselves. Backends hear nothing of it: when the links go down, scenes keep the characters for the
-/// resume window, and the clients have their tickets.
+/// Backends hear nothing of it: when the links go down, scenes keep the characters for the resume window, and the clients have their
+/// tickets.
 async fn drain(gate: &Gate) {
+    gate.all().iter().for_each(|session| session.hang_up(End::Shutdown));
     gate.connections.close();
     if tokio::time::timeout(DRAIN_WITHIN, gate.connections.wait()).await.is_err() {
         tracing::warn!("{} clients did not take all that waited for them", gate.connections.len());

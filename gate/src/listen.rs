@@ -22,10 +22,13 @@ use crate::{
     connection::{self, Caller, HANDSHAKE_WITHIN},
     gate::Gate,
     limits::AddressPlace,
+    transport::Accepted,
 };
 
 /// After a failed accept (most often: no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes for a client that has no room for them, which the kernel takes nevertheless.
+const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 
 /// One listener.
 pub(crate) struct Door {
@@ -130,7 +133,7 @@ fn take_token(gate: &Gate) -> Result<(), Duration> {
 }
 
 fn spawn(gate: &Arc<Gate>, door: &Door, stream: TcpStream, from: SocketAddr, place: AddressPlace) {
-    if let Err(err) = stream.set_nodelay(true) {
+    if let Err(err) = stream.set_nodelay(true).and_then(|()| net::limit_unsent(&stream, UNSENT_BYTES_MAX)) {
         return tracing::debug!(address = %from, "failed to set up a connection: {err}");
     }
     let caller = Caller {
@@ -141,8 +144,8 @@ fn spawn(gate: &Arc<Gate>, door: &Door, stream: TcpStream, from: SocketAddr, pla
     };
     let (gate, counted) = (gate.clone(), gate.connections.token());
     let tasks = gate.process.tasks.clone();
-    tasks.spawn("client", async move {
-        connection::run(gate, Box::new(stream), caller).await;
+    tasks.spawn_one_of_many(async move {
+        connection::run(gate, Accepted::Tcp(stream), caller).await;
         drop((place, counted));
     });
 }

@@ -179,11 +179,30 @@ impl Outbox {
             self.unacked_bytes -= bytes.len();
             self.acked += 1;
         }
+        if self.unacked.is_empty() {
+            self.unacked = VecDeque::new();
+        }
         self.ask_at = self.unacked_bytes + self.unacked_max() / BEHIND_PART;
         Ok(())
     }
 
     // ---- what goes out
+
+    /// Takes a message straight into `buffer`, which is to be written next, if nothing waits before it and it makes no more than
+    /// `bytes_max` of it; whether it did.
+    pub(crate) fn pass(&mut self, is_reliable: bool, bytes: &Bytes, buffer: &mut BytesMut, bytes_max: usize) -> bool {
+        let has_way = self.attached && self.queue.is_empty() && self.in_flight_bytes == 0 && buffer.len() + bytes.len() <= bytes_max;
+        if !has_way || self.unacked_max() < self.unacked_bytes + bytes.len() {
+            return false;
+        }
+        if is_reliable {
+            self.unacked_bytes += bytes.len();
+            self.unacked.push_back(bytes.clone());
+            self.taken += 1;
+        }
+        buffer.extend_from_slice(bytes);
+        true
+    }
 
     /// Moves what waits into `buffer`, which is empty, up to about `bytes_max`; whether there was anything.
     pub(crate) fn take(&mut self, buffer: &mut BytesMut, bytes_max: usize) -> bool {
@@ -211,16 +230,17 @@ impl Outbox {
             self.first += 1;
         }
         if self.queue.is_empty() {
-            self.latest = None;
+            // A client for which nothing waits costs no memory for it.
+            (self.queue, self.latest) = (VecDeque::new(), None);
         }
         self.backlog_bytes = self.backlog_bytes.saturating_sub(buffer.len());
         self.in_flight_bytes = buffer.len();
         !buffer.is_empty()
     }
 
-    /// What was taken is written.
-    pub(crate) fn written(&mut self) {
-        self.in_flight_bytes = 0;
+    /// What was taken is written, but for so many bytes.
+    pub(crate) fn written(&mut self, waiting: usize) {
+        self.in_flight_bytes = waiting;
     }
 
     /// Whether so much is unacknowledged that the client is to be asked before its next heartbeat is due. True once for each time.

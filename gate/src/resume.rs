@@ -10,7 +10,7 @@ use proto::{
     internal::{CallFaultCode, SessionBack, SessionResume},
     kinds::States,
 };
-use service::CallError;
+use service::{CallError, net::TcpStream};
 use tokio::time::Instant;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     session::{Life, Session, State},
     socket::Socket,
     ticket::Ticket,
+    wire::Wire,
 };
 
 /// How long center may take: it may have to ask a scene.
@@ -26,6 +27,19 @@ const CENTER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A session and its new connection.
 pub(crate) type Back = (Arc<Session>, Arc<Socket>);
+
+/// Where a client comes from, and its connection if that is plain TCP.
+#[derive(Clone, Copy)]
+struct From<'a> {
+    address: IpAddr,
+    tcp: Option<&'a Arc<TcpStream>>,
+}
+
+impl From<'_> {
+    fn wire(self) -> Option<Wire> {
+        self.tcp.cloned().map(Wire::new)
+    }
+}
 
 enum Local {
     Back(Back),
@@ -38,16 +52,23 @@ impl Gate {
     ///
     /// # Errors
     /// With what the client is told.
-    pub(crate) async fn resume(self: &Arc<Self>, seq: u32, resume: &Resume, address: IpAddr) -> Result<Back, Fault> {
+    pub(crate) async fn resume(
+        self: &Arc<Self>,
+        seq: u32,
+        resume: &Resume,
+        address: IpAddr,
+        tcp: Option<&Arc<TcpStream>>,
+    ) -> Result<Back, Fault> {
         let ticket = self.tickets.verify(&resume.ticket, unix_ms()).map_err(|why| {
             tracing::debug!(?why, %address, "ticket refused");
             refused()
         })?;
+        let from = From { address, tcp };
         let (session, socket) = match self.session(ticket.session) {
-            None => self.bring_over(seq, &ticket, address).await?,
-            Some(known) => match self.bring_back(seq, &known, &ticket, resume.received, address)? {
+            None => self.bring_over(seq, &ticket, from).await?,
+            Some(known) => match self.bring_back(seq, &known, &ticket, resume.received, from)? {
                 Local::Back(back) => back,
-                Local::AskCenter => self.bring_over(seq, &ticket, address).await?,
+                Local::AskCenter => self.bring_over(seq, &ticket, from).await?,
             },
         };
         self.give_ticket(&session);
@@ -56,7 +77,7 @@ impl Gate {
 
     // ---- the session is here
 
-    fn bring_back(&self, seq: u32, session: &Arc<Session>, ticket: &Ticket, received: u64, address: IpAddr) -> Result<Local, Fault> {
+    fn bring_back(&self, seq: u32, session: &Arc<Session>, ticket: &Ticket, received: u64, from: From<'_>) -> Result<Local, Fault> {
         let mut state = session.state();
         if state.identity.account != ticket.account || state.identity.session_epoch != ticket.session_epoch {
             return Err(refused());
@@ -71,12 +92,12 @@ impl Gate {
             Life::Lost(_) | Life::Attached => {}
         }
         let greeting = |missed| self.greeting(seq, session.id, true, missed);
-        let Some((socket, missed)) = session.reattach(received, greeting, Instant::now()) else { return Err(refused()) };
+        let Some((socket, missed)) = session.reattach(received, greeting, Instant::now(), from.wire()) else { return Err(refused()) };
         state.used.enter(ticket.nonce, ticket.expires_ms, unix_ms());
         if let Life::Lost(back) = std::mem::replace(&mut state.life, Life::Attached) {
             back.cancel();
         }
-        state.address = address;
+        state.address = from.address;
         self.tell_holders(session.id, &state, &SessionBack { nonce: Bytes::copy_from_slice(&ticket.nonce), expires_ms: ticket.expires_ms });
         self.emit_resumed(session, &state, true, missed);
         drop(state);
@@ -86,16 +107,16 @@ impl Gate {
     // ---- the session, or what it missed, is not here
 
     /// The session is made before center is asked, because the scene may bind it and send to it before center's answer is here.
-    async fn bring_over(self: &Arc<Self>, seq: u32, ticket: &Ticket, address: IpAddr) -> Result<Back, Fault> {
+    async fn bring_over(self: &Arc<Self>, seq: u32, ticket: &Ticket, from: From<'_>) -> Result<Back, Fault> {
         let center = self.backends.center().ok_or_else(unavailable)?;
-        let (session, was_here) = self.begin_resuming(ticket, address)?;
+        let (session, was_here) = self.begin_resuming(ticket, from.address)?;
         let call = SessionResume {
             session: ticket.session,
             account: ticket.account,
             session_epoch: ticket.session_epoch,
             nonce: Bytes::copy_from_slice(&ticket.nonce),
             expires_ms: ticket.expires_ms,
-            address: address.to_string(),
+            address: from.address.to_string(),
         };
         let answer = center.call(&call, CENTER_WITHIN).await;
         let mut state = session.state();
@@ -108,7 +129,7 @@ impl Gate {
             }
         };
         let greeting = |_| self.greeting(seq, session.id, false, 0);
-        let Some((socket, _)) = session.reattach(0, greeting, Instant::now()) else {
+        let Some((socket, _)) = session.reattach(0, greeting, Instant::now(), from.wire()) else {
             // More came while center was asked than is kept for a client.
             self.give_up_resuming(&session, &mut state, was_here, true);
             return Err(unavailable());

@@ -19,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     limits::Limits,
-    outbox::{FrameKey, Outbox, Verdict},
+    mail::{Mail, Post, WRITE_BYTES, put, write},
+    outbox::{FrameKey, Outbox},
     socket::{End, Socket},
     ticket::UsedNonces,
+    wire::{Wire, Written},
 };
 
 /// Requests that a session may await, as many as center keeps of one; older ones are forgotten (their client times out).
 const AWAITING_MAX: usize = 32;
-/// Bytes that are written to a client at once.
-const WRITE_BYTES: usize = 64 * 1024;
 
 /// Where a session is in its life.
 #[derive(Clone, Debug)]
@@ -147,12 +147,15 @@ impl State {
     }
 }
 
-#[derive(Debug)]
-struct Mail {
-    outbox: Outbox,
-    socket: Option<Arc<Socket>>,
-    /// The link and tick that touched the outbox last.
-    touched: (u64, u64),
+/// What a connection's task does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing waits.
+    Idle,
+    /// The kernel takes no more at the moment.
+    Blocked,
+    /// The connection broke.
+    Broken,
 }
 
 /// A session.
@@ -164,13 +167,10 @@ pub(crate) struct Session {
     mail: Mutex<Mail>,
 }
 
-/// Who touched an outbox without waking its connection: link and tick.
-pub(crate) type Touch = (u64, u64);
-
 impl Session {
     /// A session without a connection.
     pub(crate) fn new(id: u64, state: State, unsent_max: usize) -> Arc<Self> {
-        let mail = Mail { outbox: Outbox::new(unsent_max), socket: None, touched: (0, 0) };
+        let mail = Mail { outbox: Outbox::new(unsent_max), socket: None };
         Arc::new(Self { id, state: Mutex::new(state), mail: Mutex::new(mail) })
     }
 
@@ -181,37 +181,49 @@ impl Session {
 
     // ---- what comes in
 
-    /// Puts a message into the outbox. With `touch`, nobody is woken, and the answer is whether this is the first such message since the
-    /// outbox was touched by another tick.
-    pub(crate) fn put(&self, delivery: Delivery, key: FrameKey, bytes: Bytes, touch: Option<Touch>) -> bool {
+    /// Puts messages into the outbox. Nobody is woken: whoever holds them sees to it that they are written.
+    pub(crate) fn hold(&self, posts: &mut dyn Iterator<Item = &Post>) {
         let mut mail = self.mail();
-        let verdict = match delivery {
-            Delivery::Session | Delivery::Durable => mail.outbox.push_reliable(bytes),
-            Delivery::Frame => {
-                mail.outbox.push_frame(key, bytes);
-                Verdict::Fine
-            }
-            Delivery::Control => {
-                mail.outbox.push_control(bytes);
-                Verdict::Fine
-            }
-        };
-        let first = touch.is_some_and(|touch| std::mem::replace(&mut mail.touched, touch) != touch);
-        if let Some(socket) = &mail.socket {
-            if verdict == Verdict::TooSlow {
-                socket.end(End::TooSlow);
-            }
-            if touch.is_none() {
-                socket.wake();
+        posts.for_each(|post| mail.push(post));
+    }
+
+    /// Writes messages at once, as far as the kernel takes them; or else they wait for the connection's task.
+    pub(crate) fn post(&self, posts: &mut dyn Iterator<Item = &Post>, written: &mut Written) {
+        let mut mail = self.mail();
+        let Mail { outbox, socket } = &mut *mail;
+        let Some(socket) = socket else { return posts.for_each(|post| put(outbox, None, post)) };
+        let mut wire = socket.wire();
+        let mut wire = wire.as_mut().filter(|wire| wire.is_free());
+        written.buffer.clear();
+        for post in posts {
+            let is_reliable = post.delivery.is_reliable();
+            if wire.is_none() || !outbox.pass(is_reliable, &post.bytes, &mut written.buffer, WRITE_BYTES) {
+                put(outbox, Some(socket), post);
             }
         }
-        first
+        match &mut wire {
+            Some(wire) => write(outbox, socket, wire, written),
+            None => socket.wake(),
+        }
+    }
+
+    /// Writes what waits, as far as the kernel takes it; the connection's task does the rest.
+    pub(crate) fn flush(&self, written: &mut Written) {
+        self.post(&mut std::iter::empty(), written);
     }
 
     /// Puts a message of the gate's own into the outbox and wakes the connection.
     pub(crate) fn say<M: proto::ClientMessage>(&self, seq: u32, message: &M) {
-        let key = FrameKey { link: 0, group: None, kind: M::KIND };
-        self.put(M::INFO.delivery, key, Frame::encode(seq, message).into_bytes(), None);
+        self.say_bytes(M::INFO.delivery, M::KIND, Frame::encode(seq, message).into_bytes());
+    }
+
+    /// The same with a message that is framed already.
+    pub(crate) fn say_bytes(&self, delivery: Delivery, kind: u16, bytes: Bytes) {
+        let mut mail = self.mail();
+        mail.push(&Post { key: FrameKey { link: 0, group: None, kind }, delivery, bytes });
+        if let Some(socket) = &mail.socket {
+            socket.wake();
+        }
     }
 
     /// Wakes the connection.
@@ -253,15 +265,32 @@ impl Session {
         if !mail.is(socket) {
             return 0;
         }
-        mail.outbox.written();
+        mail.outbox.written(0);
         mail.outbox.dropped_since()
+    }
+
+    /// For a connection with a wire: writes what waits. A socket that was replaced writes only what is left of its last write, so that
+    /// no frame is cut.
+    pub(crate) fn write_on(&self, socket: &Arc<Socket>, written: &mut Written) -> Next {
+        let mut mail = self.mail();
+        let mut wire = socket.wire();
+        let Some(wire) = wire.as_mut() else { return Next::Idle };
+        if wire.write_rest().is_err() {
+            return Next::Broken;
+        }
+        if mail.is(socket) {
+            mail.outbox.written(wire.waiting());
+            written.buffer.clear();
+            write(&mut mail.outbox, socket, wire, written);
+        }
+        if wire.is_free() { Next::Idle } else { Next::Blocked }
     }
 
     // ---- connections come and go; callers hold the state
 
     /// Its first connection.
-    pub(crate) fn attach(&self, now: Instant) -> Arc<Socket> {
-        let socket = Socket::new(now);
+    pub(crate) fn attach(&self, now: Instant, wire: Option<Wire>) -> Arc<Socket> {
+        let socket = Socket::new(now, wire);
         let mut mail = self.mail();
         mail.outbox.attach();
         mail.socket = Some(socket.clone());
@@ -269,10 +298,16 @@ impl Session {
     }
 
     /// A new connection of a client that has received this many; an older connection ends. `None`: that can't be.
-    pub(crate) fn reattach(&self, received: u64, greeting: impl FnOnce(u32) -> Bytes, now: Instant) -> Option<(Arc<Socket>, u32)> {
+    pub(crate) fn reattach(
+        &self,
+        received: u64,
+        greeting: impl FnOnce(u32) -> Bytes,
+        now: Instant,
+        wire: Option<Wire>,
+    ) -> Option<(Arc<Socket>, u32)> {
         let mut mail = self.mail();
         let missed = mail.outbox.resume(received, greeting).ok()?;
-        let socket = Socket::new(now);
+        let socket = Socket::new(now, wire);
         if let Some(older) = mail.socket.replace(socket.clone()) {
             older.end(End::Replaced);
         }
@@ -321,11 +356,5 @@ impl Session {
 
     fn mail(&self) -> MutexGuard<'_, Mail> {
         self.mail.lock().expect("no holder panics")
-    }
-}
-
-impl Mail {
-    fn is(&self, socket: &Arc<Socket>) -> bool {
-        self.socket.as_ref().is_some_and(|own| Arc::ptr_eq(own, socket))
     }
 }

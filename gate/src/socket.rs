@@ -1,8 +1,8 @@
-//! The handle of one connection: wake it, end it with a reason, and how its client's heart beats.
+//! The handle of one connection: wake it, write to it, end it with a reason, and how its client's heart beats.
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,9 +14,8 @@ use proto::{
     client::{Closing, FaultCode, Heartbeat},
 };
 use tokio::{sync::Notify, time::Instant};
-use tokio_util::sync::CancellationToken;
 
-use crate::pulse::Pulse;
+use crate::{pulse::Pulse, wire::Wire};
 
 /// The longest text of a fault or a closing, in bytes.
 const TEXT_BYTES_MAX: usize = 512;
@@ -91,9 +90,10 @@ pub(crate) fn shortened(text: &str) -> &str {
 #[derive(Debug)]
 pub(crate) struct Socket {
     wake: Notify,
-    ended: CancellationToken,
+    ended: Notify,
     end: Mutex<Option<End>>,
     farewell: Mutex<Option<Bytes>>,
+    wire: Mutex<Option<Wire>>,
     pulse: Mutex<Pulse>,
     since: Instant,
     /// Microseconds from `since` to the last word of the client.
@@ -101,13 +101,14 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Of a connection that begins now.
-    pub(crate) fn new(now: Instant) -> Arc<Self> {
+    /// Of a connection that begins now; with a wire if it is plain TCP.
+    pub(crate) fn new(now: Instant, wire: Option<Wire>) -> Arc<Self> {
         Arc::new(Self {
             wake: Notify::new(),
-            ended: CancellationToken::new(),
+            ended: Notify::new(),
             end: Mutex::new(None),
             farewell: Mutex::new(None),
+            wire: Mutex::new(wire),
             pulse: Mutex::default(),
             since: now,
             heard_us: AtomicU64::new(0),
@@ -117,13 +118,17 @@ impl Socket {
     /// Ends the connection; the first reason counts.
     pub(crate) fn end(&self, why: End) {
         self.end.lock().expect("no holder panics").get_or_insert(why);
-        self.ended.cancel();
+        self.ended.notify_one();
     }
 
-    /// Ends when somebody ended the connection. Cancel-safe.
+    /// Ends when somebody ended the connection. Only its own task waits for that. Cancel-safe.
     pub(crate) async fn ended(&self) -> End {
-        self.ended.cancelled().await;
-        self.end.lock().expect("no holder panics").clone().unwrap_or(End::Gone("ended"))
+        loop {
+            if let Some(end) = self.end.lock().expect("no holder panics").clone() {
+                return end;
+            }
+            self.ended.notified().await;
+        }
     }
 
     /// There may be something to write.
@@ -134,6 +139,11 @@ impl Socket {
     /// Ends when there may be something to write. Cancel-safe.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// The short way to the client, if there is one.
+    pub(crate) fn wire(&self) -> MutexGuard<'_, Option<Wire>> {
+        self.wire.lock().expect("no holder panics")
     }
 
     /// What to write when all else is written.

@@ -2,6 +2,7 @@
 
 mod coming_back;
 mod from_outside;
+mod hostile;
 mod talk;
 mod to_and_fro;
 
@@ -45,6 +46,7 @@ use crate::{
     connection::{self, Caller, HANDSHAKE_WITHIN},
     gate::Gate,
     handler::FromBackends,
+    transport::Accepted,
 };
 
 /// Whatever a test waits for must be there by then.
@@ -265,7 +267,7 @@ impl TestZone {
         client
     }
 
-    async fn bind(&mut self, client: &mut Client) {
+    async fn bind<S: AsyncRead + AsyncWrite + Unpin>(&mut self, client: &mut Client<S>) {
         self.scene.link().notify(client.session, &SessionBound { player: 9, player_name: "Nine".into() }).unwrap();
         self.scene.deliver(client.session, 0, &proto::client::Entered::default());
         client.expect::<proto::client::Entered>().await;
@@ -301,7 +303,7 @@ impl TestGate {
         let caller = Caller { address: "10.1.2.3".parse().unwrap(), deadline, tls: None, websocket: false };
         let (gate, held) = (self.gate.clone(), self.gate.connections.token());
         self.gate.process.tasks.spawn("client", async move {
-            connection::run(gate, Box::new(counted), caller).await;
+            connection::run(gate, Accepted::Other(Box::new(counted)), caller).await;
             drop(held);
         });
         Client { io: ours, buffer: BytesMut::new(), session: 0, received: 0, tickets: Vec::new(), writes }
@@ -339,8 +341,8 @@ impl AsyncWrite for Counted {
 // ---- clients
 
 /// A client that counts as the protocol says.
-struct Client {
-    io: DuplexStream,
+struct Client<S = DuplexStream> {
+    io: S,
     buffer: BytesMut,
     session: u64,
     received: u64,
@@ -348,7 +350,7 @@ struct Client {
     writes: Arc<AtomicUsize>,
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn send<M: ClientMessage>(&mut self, seq: u32, message: &M) {
         self.send_bytes(&Frame::encode(seq, message).into_bytes()).await;
     }

@@ -3,10 +3,11 @@
 //! [`open`] makes a [`Reader`] and a [`Writer`] out of a connection. Over WebSocket only binary messages are taken, each of whole frames,
 //! without compression, bounded in length.
 
-use std::io;
+use std::{io, sync::Arc};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use futures_util::{SinkExt, StreamExt, stream};
+use service::net::{self, TcpStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{
@@ -33,8 +34,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A connection of any kind.
 pub(crate) type BoxIo = Box<dyn Io>;
 
+/// What a client comes in by.
+pub(crate) enum Accepted {
+    /// A connection to a door.
+    Tcp(TcpStream),
+    /// Anything else that carries bytes: tests have no sockets.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
+    Other(BoxIo),
+}
+
 /// The reading half of a client's connection.
 pub(crate) enum Reader {
+    /// A stream of frames, over plain TCP.
+    Tcp(Arc<TcpStream>),
     /// A stream of frames.
     Stream(ReadHalf<BoxIo>),
     /// Messages of whole frames.
@@ -43,6 +55,8 @@ pub(crate) enum Reader {
 
 /// The writing half of a client's connection.
 pub(crate) enum Writer {
+    /// A stream of frames, over plain TCP.
+    Tcp(Arc<TcpStream>),
     /// A stream of frames.
     Stream(WriteHalf<BoxIo>),
     /// Messages of whole frames.
@@ -72,7 +86,15 @@ pub(crate) enum Received {
 ///
 /// # Errors
 /// When the client does not speak what is configured.
-pub(crate) async fn open(io: BoxIo, tls: Option<TlsAcceptor>, websocket: bool) -> io::Result<(Reader, Writer)> {
+pub(crate) async fn open(accepted: Accepted, tls: Option<TlsAcceptor>, websocket: bool) -> io::Result<(Reader, Writer)> {
+    let io: BoxIo = match accepted {
+        Accepted::Tcp(stream) if tls.is_none() && !websocket => {
+            let stream = Arc::new(stream);
+            return Ok((Reader::Tcp(stream.clone()), Writer::Tcp(stream)));
+        }
+        Accepted::Tcp(stream) => Box::new(stream),
+        Accepted::Other(io) => io,
+    };
     let io: BoxIo = match tls {
         Some(tls) => Box::new(Box::pin(tls.accept(io)).await?),
         None => io,
@@ -95,6 +117,7 @@ impl Reader {
     /// Reads what is there, behind what `buffer` has. Cancel-safe.
     pub(crate) async fn read(&mut self, buffer: &mut BytesMut) -> Received {
         match self {
+            Reader::Tcp(stream) => read_tcp(stream, buffer).await,
             Reader::Stream(stream) => {
                 if buffer.capacity() - buffer.len() < READ_BYTES / 16 {
                     buffer.reserve(READ_BYTES);
@@ -134,10 +157,50 @@ impl Reader {
     }
 }
 
+/// Memory is taken when there is something to read: most clients are silent most of the time.
+async fn read_tcp(stream: &TcpStream, buffer: &mut BytesMut) -> Received {
+    loop {
+        if buffer.is_empty() {
+            *buffer = BytesMut::new();
+        }
+        if stream.readable().await.is_err() {
+            return Received::End;
+        }
+        if buffer.capacity() - buffer.len() < READ_BYTES / 16 {
+            buffer.reserve(READ_BYTES);
+        }
+        match stream.try_read_buf(buffer) {
+            Ok(0) => return Received::End,
+            Ok(_) => return Received::Bytes,
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Received::End,
+        }
+    }
+}
+
 impl Writer {
+    /// The connection, if it is plain TCP.
+    pub(crate) fn tcp(&self) -> Option<&Arc<TcpStream>> {
+        match self {
+            Writer::Tcp(stream) => Some(stream),
+            Writer::Stream(_) | Writer::WebSocket(_) => None,
+        }
+    }
+
     /// Writes all of `buffer`, which is whole frames, in one go.
     pub(crate) async fn write(&mut self, buffer: &mut BytesMut) -> io::Result<()> {
         match self {
+            Writer::Tcp(stream) => {
+                while !buffer.is_empty() {
+                    stream.writable().await?;
+                    match stream.try_write(buffer) {
+                        Ok(count) => buffer.advance(count),
+                        Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(err) => return Err(err),
+                    }
+                }
+                Ok(())
+            }
             Writer::Stream(stream) => {
                 stream.write_all_buf(buffer).await?;
                 stream.flush().await?;
@@ -153,6 +216,7 @@ impl Writer {
     /// Says that nothing follows.
     pub(crate) async fn close(&mut self) -> io::Result<()> {
         match self {
+            Writer::Tcp(stream) => net::finish(stream),
             Writer::Stream(stream) => stream.shutdown().await,
             Writer::WebSocket(sink) => sink.close().await.map_err(io::Error::other),
         }

@@ -61,7 +61,7 @@ fn take_all(outbox: &mut Outbox, client: &mut Client) {
     let mut buffer = BytesMut::new();
     while outbox.take(&mut buffer, 1 << 16) {
         client.read(&buffer.split());
-        outbox.written();
+        outbox.written(0);
     }
 }
 
@@ -106,7 +106,7 @@ proptest! {
                     let mut buffer = BytesMut::new();
                     if outbox.take(&mut buffer, bytes_max) {
                         client.read(&buffer);
-                        outbox.written();
+                        outbox.written(0);
                     }
                 }
                 Step::Ack if attached => prop_assert_eq!(outbox.ack(client.received()), Ok(())),

@@ -207,7 +207,7 @@ async fn a_slow_client_costs_a_bounded_number_of_bytes_and_the_others_nothing() 
         scene.group_join(1, client.session).unwrap();
     }
     for tick in 0..2000 {
-        let moves = CellMoves { tick, entity: vec![1; 100], x: vec![1; 100], y: vec![1; 100], ..CellMoves::default() };
+        let moves = CellMoves { tick, moved: vec![1; 300].into() };
         scene.group_publish(1, &Publish { except: 0, frame: Frame::encode(0, &moves) }).unwrap();
         scene.tick_end(tick.into()).unwrap();
         assert_eq!(quick.expect::<CellMoves>().await.1.tick, tick, "who reads misses nothing");
@@ -275,11 +275,13 @@ async fn a_gate_that_stops_sends_its_clients_elsewhere_and_tells_no_backend() {
     test.scene.deliver(client.session, 0, &said(1));
     test.scene.settled().await;
     test.gate.gate.process.tasks.stop_token().cancel();
-    expect_numbers(&mut client, 1..=1).await;
-    let closing = client.closing().await;
-    assert_eq!((closing.code(), closing.resumable), (FaultCode::Shutdown, true));
-    drop(client);
-    crate::drain(&test.gate.gate).await;
+    let clients = async {
+        expect_numbers(&mut client, 1..=1).await;
+        let closing = client.closing().await;
+        assert_eq!((closing.code(), closing.resumable), (FaultCode::Shutdown, true));
+        drop(client);
+    };
+    tokio::join!(crate::drain(&test.gate.gate), clients);
     test.scene.settled().await;
     let told = |seen: &Seen| matches!(seen, Seen::Frame(frame) if [SessionLost::KIND, SessionEnded::KIND].contains(&frame.kind));
     assert!(!test.scene.passed_over.iter().any(told), "the scene takes the gate for lost when the link goes down");

@@ -16,7 +16,7 @@ fn hello() -> Bytes {
 }
 
 /// Opens the doors of the zone's gate: where TCP and WebSocket clients connect.
-fn open_doors(test: &TestZone) -> (SocketAddr, SocketAddr) {
+pub(super) fn open_doors(test: &TestZone) -> (SocketAddr, SocketAddr) {
     let doors = listen::open(&test.gate.gate.config).unwrap();
     let addresses: Vec<SocketAddr> = doors.iter().map(|door| door.address().unwrap()).collect();
     for door in doors {
@@ -36,7 +36,7 @@ async fn next_frame<S: AsyncRead + Unpin>(stream: &mut S) -> Frame {
     }
 }
 
-async fn next_message<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> Frame {
+pub(super) async fn next_message<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> Frame {
     loop {
         match timeout(SOON, socket.next()).await.expect("the gate answers soon") {
             Some(Ok(Message::Binary(message))) => return frame::split_all(message, Direction::ToClient).unwrap().remove(0),

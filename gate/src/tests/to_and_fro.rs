@@ -171,7 +171,7 @@ async fn a_tick_is_one_write() {
     test.scene.settled().await;
     let before = client.writes.load(Ordering::SeqCst);
     for group in 1..=9 {
-        let moves = Frame::encode(0, &CellMoves { cell: group, ..CellMoves::default() });
+        let moves = Frame::encode(0, &CellMoves { tick: group, ..CellMoves::default() });
         scene.group_publish(group.into(), &Publish { except: 0, frame: moves }).unwrap();
     }
     // All nine are in the outbox now, and nobody was woken.
@@ -179,7 +179,7 @@ async fn a_tick_is_one_write() {
     assert_eq!(client.writes.load(Ordering::SeqCst), before);
     scene.tick_end(1).unwrap();
     for group in 1..=9 {
-        assert_eq!(client.expect::<CellMoves>().await.1.cell, group);
+        assert_eq!(client.expect::<CellMoves>().await.1.tick, group);
     }
     assert_eq!(client.writes.load(Ordering::SeqCst), before + 1);
 }
