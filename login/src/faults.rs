@@ -21,7 +21,8 @@ pub(crate) fn of_call(err: &CallError, retry_ms: u32) -> Option<Fault> {
 
 fn of_refusal(refusal: &CallFault, retry_ms: u32) -> Option<Fault> {
     let fault = match refusal.code() {
-        CallFaultCode::CallUnavailable => unavailable(retry_ms),
+        // It says for how long: dc and center write it for people.
+        CallFaultCode::CallUnavailable => Fault::retry(FaultCode::Unavailable, refusal.text.clone(), retry_ms),
         CallFaultCode::CallNotFound => Fault::new(FaultCode::NotFound, "there is no such role"),
         CallFaultCode::CallNameTaken => Fault::new(FaultCode::NameTaken, "this name is taken"),
         CallFaultCode::CallLimit => Fault::new(FaultCode::RoleLimit, "the account has as many roles as it may"),
@@ -29,6 +30,7 @@ fn of_refusal(refusal: &CallFault, retry_ms: u32) -> Option<Fault> {
         CallFaultCode::CallInvalid => Fault::new(FaultCode::Invalid, refusal.text.clone()),
         CallFaultCode::CallReplaced => Fault::new(FaultCode::LoggedInElsewhere, "the account has logged in elsewhere"),
         CallFaultCode::CallNoLine => Fault::retry(FaultCode::Busy, "the map has no room now", retry_ms),
+        CallFaultCode::CallZoneFull => Fault::retry(FaultCode::Busy, "the zone is full", retry_ms),
         CallFaultCode::Unspecified
         | CallFaultCode::CallTicketUsed
         | CallFaultCode::CallBlocked
@@ -102,6 +104,13 @@ mod tests {
         assert_eq!(refused(CallFaultCode::CallLimit), Some(FaultCode::RoleLimit));
         assert_eq!(refused(CallFaultCode::CallStaleOwner), Some(FaultCode::NotNow));
         assert_eq!(refused(CallFaultCode::CallInternal), None);
+    }
+
+    #[test]
+    fn what_can_not_be_done_now_is_told_in_the_words_of_who_refused() {
+        let refusal = service::link::fault(CallFaultCode::CallUnavailable, "no account can be made now");
+        let fault = of_call(&CallError::Refused(refusal), 500).expect("no defect");
+        assert_eq!((fault.code(), fault.text.as_str(), fault.retry_ms), (FaultCode::Unavailable, "no account can be made now", 500));
     }
 
     #[test]

@@ -5,17 +5,20 @@
 //! a wrong password look the same, in text and in work; nobody can lock another one's account. It keeps nothing that matters: what it
 //! knows of a session came from the session's gate, which says it again after a restart.
 //!
-//! Read in this order: `server` (what arrives, and the life of a request), `requests` (one file a subject), `sessions`, then the
-//! pure rules `budget` and `faults`, and `password` (argon2id). `peers` says when the process can serve.
+//! Read in this order: `server` (what arrives, and the life of a request), `waiting` (where a login waits for its turn), `requests` (one
+//! file a subject), `sessions`, then the pure rules `queue`, `budget` and `faults`, and `password` (argon2id). `peers` says when the
+//! process can serve.
 #![forbid(unsafe_code)]
 
 mod budget;
 mod faults;
 mod password;
 mod peers;
+mod queue;
 mod requests;
 mod server;
 mod sessions;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -28,6 +31,7 @@ use service::{
 use crate::{
     password::Hashers,
     server::{Desk, Door},
+    waiting::Waiting,
 };
 
 /// Runs a login process to its end: until `process.tasks` is stopped and the requests that run then are answered.
@@ -39,12 +43,17 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let hashers = Hashers::start(&config).await.context("make the dummy hash")?;
     let desk = Arc::new(Desk::new(&process, hashers, config.failures_per_minute));
     desk.peers.tell();
-    let links = Links::start(&process, Arc::new(Door::new(Arc::clone(&desk)))).await.context("start links")?;
+    let waiting = Arc::new(Waiting::new(Arc::clone(&desk), &config));
+    waiting.start(&process.tasks);
+    let links = Links::start(&process, Arc::new(Door::new(Arc::clone(&desk), Arc::clone(&waiting)))).await.context("start links")?;
     desk.serve_with(links.clone());
     process.events.send_to(&process, links.clone());
-    let status = Arc::clone(&desk);
-    service::admin::serve(&process, links, Arc::new(move || status.status()), axum::Router::new()).await.context("serve the admin port")?;
+    let (status, queues) = (Arc::clone(&desk), Arc::clone(&waiting));
+    service::admin::serve(&process, links, Arc::new(move || status.status(&queues.status())), axum::Router::new())
+        .await
+        .context("serve the admin port")?;
     process.tasks.stopped().await;
+    waiting.close();
     desk.drain().await;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What each request of a client does. A request ends in a [`Reply`] or in the fault that the client is shown.
 
 mod enter;
-mod login;
+pub(crate) mod login;
 mod register;
 mod roles;
 
@@ -52,6 +52,8 @@ pub(crate) enum Reply {
     },
     /// Another process answers the client.
     Nothing,
+    /// The password is good, and the zone has no room: the request waits for it.
+    ZoneFull,
 }
 
 /// Carries a request out.

@@ -1,7 +1,10 @@
 //! What arrives on the links, and the life of a request: begun, run in a task of its own, ended, answered.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,7 +12,7 @@ use proto::{
     Frame,
     client::{Fault, FaultCode},
     event::{FaultShown, event::Body},
-    internal::{SessionEnded, SessionOpened},
+    internal::{CallFaultCode, SessionClaim, SessionEnded, SessionOpened},
     link::{self, Call, LinkFrame, Notice},
 };
 use service::{
@@ -30,6 +33,7 @@ use crate::{
     peers::Peers,
     requests::{self, Reply, Request},
     sessions::{Facts, NoBegin, Sessions},
+    waiting::{self, Waiting},
 };
 
 /// Requests that run at once, each a task of a few kilobytes. Full? One more is answered BUSY.
@@ -53,6 +57,7 @@ pub(crate) struct Desk {
     random: Random,
     tasks: Tasks,
     places: Arc<Semaphore>,
+    waiting_for_room: AtomicUsize,
 }
 
 impl Desk {
@@ -70,6 +75,7 @@ impl Desk {
             random: process.random.clone(),
             tasks: process.tasks.clone(),
             places: Arc::new(Semaphore::new(REQUESTS_MAX as usize)),
+            waiting_for_room: AtomicUsize::new(0),
         }
     }
 
@@ -86,13 +92,33 @@ impl Desk {
         }
     }
 
-    /// What `/status` says.
-    pub(crate) fn status(&self) -> serde_json::Value {
+    /// What `/status` says; `waiting` is said of the queues.
+    pub(crate) fn status(&self, waiting: &serde_json::Value) -> serde_json::Value {
         serde_json::json!({
             "sessions": self.sessions.count(),
             "requests": self.running(),
-            "hash_queue": self.hashers.waiting(),
+            "waiting": waiting,
         })
+    }
+
+    /// The process' source of chance.
+    pub(crate) fn random(&self) -> &Random {
+        &self.random
+    }
+
+    /// What ends with the process.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// How many good logins wait for room in the zone.
+    pub(crate) fn waiting_for_room(&self) -> usize {
+        self.waiting_for_room.load(Ordering::Relaxed)
+    }
+
+    /// Says how many good logins wait for room in the zone.
+    pub(crate) fn set_waiting_for_room(&self, count: usize) {
+        self.waiting_for_room.store(count, Ordering::Relaxed);
     }
 
     /// When a client should try again.
@@ -104,6 +130,16 @@ impl Desk {
     pub(crate) async fn call<C: Call>(&self, kind: ProcessKind, call: &C, within: Duration) -> Result<C::Answer, Fault> {
         let Some(links) = self.links.get() else { return Err(faults::unavailable(self.retry_ms())) };
         links.call(kind, call, within).await.map_err(|err| self.fault_of(&err, C::NAME))
+    }
+
+    /// Asks center for the account's live session; its epoch, or none when the zone is full.
+    pub(crate) async fn claim(&self, claim: &SessionClaim, within: Duration) -> Result<Option<u64>, Fault> {
+        let Some(links) = self.links.get() else { return Err(faults::unavailable(self.retry_ms())) };
+        match links.call(ProcessKind::Center, claim, within).await {
+            Ok(claimed) => Ok(Some(claimed.session_epoch)),
+            Err(CallError::Refused(refusal)) if refusal.code() == CallFaultCode::CallZoneFull => Ok(None),
+            Err(err) => Err(self.fault_of(&err, SessionClaim::NAME)),
+        }
     }
 
     /// A defect of the zone: the client gets a number that the log has too.
@@ -127,7 +163,8 @@ impl Desk {
         (REQUESTS_MAX as usize).saturating_sub(self.places.available_permits())
     }
 
-    fn place(&self) -> Result<OwnedSemaphorePermit, Fault> {
+    /// Room for one more request that runs.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Fault> {
         if self.tasks.is_stopping() {
             return Err(faults::unavailable(self.retry_ms()));
         }
@@ -145,22 +182,24 @@ impl Desk {
 
 /// Takes what the links bring.
 #[derive(Debug)]
-pub(crate) struct Door(Arc<Desk>);
+pub(crate) struct Door {
+    desk: Arc<Desk>,
+    waiting: Arc<Waiting>,
+}
 
 impl Door {
-    /// Hands everything to `desk`.
-    pub(crate) fn new(desk: Arc<Desk>) -> Self {
-        Self(desk)
+    /// Hands everything to `desk`, and what costs a hash to `waiting`.
+    pub(crate) fn new(desk: Arc<Desk>, waiting: Arc<Waiting>) -> Self {
+        Self { desk, waiting }
     }
 
     fn on_request(&self, link: &Link, session: u64, frame: Frame) {
-        let desk = &self.0;
+        let desk = &self.desk;
         let begun = desk.sessions.begin(link.number(), session).map_err(|no| match no {
             NoBegin::Unknown => faults::unavailable(desk.retry_ms()),
             NoBegin::Running => Fault::new(FaultCode::IllegalState, "an earlier request of this session is not yet answered"),
         });
-        let begun = begun.and_then(|(facts, running)| Ok((facts, running, desk.place()?)));
-        let (facts, running, place) = match begun {
+        let (facts, running) = match begun {
             Ok(begun) => begun,
             Err(fault) => {
                 count(&frame, fault.code().as_str_name());
@@ -169,6 +208,13 @@ impl Door {
         };
         let request = Request { desk: Arc::clone(desk), gate: link.peer().id.clone(), session, seq: frame.seq(), facts, running };
         let link = link.clone();
+        if let Some(account) = waiting::account(&frame).filter(|_| request.facts.account == 0) {
+            return self.waiting.join(request, frame, link, account);
+        }
+        let place = match desk.place() {
+            Ok(place) => place,
+            Err(fault) => return finish(request, &link, &frame, Err(fault)),
+        };
         let span = tracing::info_span!("request", session, name = frame.info().map(|info| info.name));
         let task = async move {
             let answer = requests::answer(&request, &frame).await;
@@ -181,12 +227,13 @@ impl Door {
 
 impl Handler for Door {
     async fn on_up(&self, link: &Link) {
-        self.0.peers.up(link);
+        self.desk.peers.up(link);
     }
 
     async fn on_down(&self, link: &Link) {
-        self.0.sessions.link_down(link.number());
-        self.0.peers.down(link);
+        self.desk.sessions.link_down(link.number());
+        self.waiting.link_gone(link.number());
+        self.desk.peers.down(link);
     }
 
     async fn on_frame(&self, link: &Link, frame: LinkFrame) {
@@ -198,14 +245,17 @@ impl Handler for Door {
             SessionOpened::KIND => match <SessionOpened as prost::Message>::decode(frame.body) {
                 Ok(opened) => {
                     let SessionOpened { address, account, account_name, player: _ } = opened;
-                    self.0.sessions.opened(link.number(), frame.id, Facts { address, account, account_name });
+                    self.desk.sessions.opened(link.number(), frame.id, Facts { address, account, account_name });
                 }
                 Err(err) => tracing::warn!(gate = %link.peer().id, "malformed SessionOpened: {err}"),
             },
-            SessionEnded::KIND => self.0.sessions.ended(link.number(), frame.id),
+            SessionEnded::KIND => {
+                self.desk.sessions.ended(link.number(), frame.id);
+                self.waiting.gone(link.number(), frame.id);
+            }
             other => tracing::trace!(peer = %link.peer().id, "link frame {other:#06x} is not for a login"),
         }
-        metrics::gauge!("paifang_login_sessions_count").set(self.0.sessions.count() as f64);
+        metrics::gauge!("paifang_login_sessions_count").set(self.desk.sessions.count() as f64);
     }
 
     async fn on_call(&self, _link: &Link, call: IncomingCall) {
@@ -214,7 +264,7 @@ impl Handler for Door {
 }
 
 /// Ends the request before its answer leaves: the client may send the next one as soon as it has it.
-fn finish(request: Request, link: &Link, frame: &Frame, answer: Result<Reply, Fault>) {
+pub(crate) fn finish(request: Request, link: &Link, frame: &Frame, answer: Result<Reply, Fault>) {
     let Request { desk, session, seq, facts, running, .. } = request;
     let lives = running.lives();
     if let Ok(Reply::LoggedIn { authenticated, .. }) = &answer {
@@ -240,6 +290,10 @@ fn finish(request: Request, link: &Link, frame: &Frame, answer: Result<Reply, Fa
             }
         }
         Ok(Reply::Nothing) => (),
+        Ok(Reply::ZoneFull) => {
+            let fault = Fault::retry(FaultCode::Busy, "the zone is full", desk.retry_ms());
+            desk.refuse(link, session, &facts, seq, &fault);
+        }
         Err(fault) => desk.refuse(link, session, &facts, seq, &fault),
     }
 }

@@ -140,28 +140,6 @@ async fn failures_use_up_the_budget_of_their_own_address_only() {
 }
 
 #[tokio::test]
-async fn more_logins_than_the_queue_holds_are_told_to_come_back() {
-    let slow = LoginConfig { hashers: 1, hash_queue_max: 1, argon2_memory_kib: 19 * 1024, argon2_passes: 8, ..config() };
-    let mut world = World::start(slow).await;
-    world.dc.lock().unwrap().hold = 20;
-    for session in 1..=20 {
-        world.open(session, "192.0.2.1");
-        world.send(session, 1, &Login { account: "nobody".into(), password: "correct horse".into() });
-    }
-    let (mut busy, mut checked) = (0, 0);
-    for _ in 0..20 {
-        let Seen::Client(_, frame) = world.next().await else { panic!("nobody can log in") };
-        let fault: Fault = frame.decode().unwrap();
-        match fault.code() {
-            FaultCode::Busy if 0 < fault.retry_ms => busy += 1,
-            FaultCode::BadCredentials => checked += 1,
-            _ => panic!("{fault:?}"),
-        }
-    }
-    assert!(0 < busy && 0 < checked, "{busy} busy, {checked} checked");
-}
-
-#[tokio::test]
 async fn a_session_has_one_request_at_a_time() {
     let mut world = World::start(config()).await;
     world.dc.lock().unwrap().hold = 2;

@@ -9,7 +9,6 @@ use proto::{
     names,
 };
 use secrecy::SecretString;
-use service::ProcessKind;
 use tokio::time::Instant;
 
 use super::{CALL_WITHIN, Reply, Request, roles};
@@ -24,17 +23,30 @@ pub(crate) async fn login(request: &Request, message: client::Login) -> Result<R
     let name = names::account(&account).ok_or_else(faults::bad_credentials)?;
     within_budget(request, &name)?;
     let account = authenticate(request, &name, password).await?;
+    let first = request.desk.waiting_for_room() == 0;
+    let_in(request, account, first).await
+}
+
+/// The turn of a login that waited for room, and whose password was good when it came.
+pub(crate) async fn take_place(request: &Request, name: &str) -> Result<Reply, Fault> {
+    let account = request.dc(&AccountFind { name: name.to_owned(), address: request.facts.address.clone() }).await?;
+    if account.account == 0 {
+        return Err(faults::bad_credentials());
+    }
+    match faults::of_bans(&account.sanctions) {
+        Some(banned) => Err(banned),
+        None => let_in(request, account, true).await,
+    }
+}
+
+/// Fetches the roles and claims the account. `first`: nobody waits for room before it.
+async fn let_in(request: &Request, account: AccountReply, first: bool) -> Result<Reply, Fault> {
     let roles = fetch_roles(request, &account).await?;
-    let session_epoch = claim(request, &account).await?;
+    let Some(session_epoch) = claim(request, &account, first).await? else { return Ok(Reply::ZoneFull) };
     not_banned_meanwhile(request, &account).await?;
     let logged_in = client::LoggedIn { account: account.account, roles, roles_max: request.desk.zone.players.roles_max };
     let authenticated = SessionAuthenticated { account: account.account, account_name: account.name, session_epoch };
     Ok(Reply::LoggedIn { authenticated, message: Frame::encode(request.seq, &logged_in) })
-}
-
-/// Too many wait for a hash.
-pub(super) fn busy(request: &Request) -> Fault {
-    Fault::retry(FaultCode::Busy, "too many are logging in", request.desk.retry_ms())
 }
 
 /// Steps 3 and 4: asks dc, and checks bans and password. A banned address is told at once; a banned account only to who knows its
@@ -74,7 +86,7 @@ async fn authenticate(request: &Request, name: &str, password: SecretString) -> 
 /// Whether the password is the account's. An account that does not exist costs the same work.
 async fn check(request: &Request, name: &str, password: SecretString, account: &AccountReply) -> Result<bool, Fault> {
     let desk = &request.desk;
-    let turn = desk.hashers.turn().await.map_err(|_| busy(request))?;
+    let turn = desk.hashers.turn().await;
     if !request.running.lives() {
         return Err(Fault::new(FaultCode::IllegalState, "the session is over"));
     }
@@ -89,7 +101,8 @@ async fn check(request: &Request, name: &str, password: SecretString, account: &
     Ok(good)
 }
 
-fn within_budget(request: &Request, name: &str) -> Result<(), Fault> {
+/// Whether the account may be tried from this address.
+pub(crate) fn within_budget(request: &Request, name: &str) -> Result<(), Fault> {
     let budget = request.desk.budget.lock().expect("no holder of the budget panics");
     match budget.wait(name, &request.facts.address, Instant::now()) {
         None => Ok(()),
@@ -116,7 +129,8 @@ async fn not_banned_meanwhile(request: &Request, account: &AccountReply) -> Resu
     faults::of_bans(&now.sanctions).map_or(Ok(()), Err)
 }
 
-async fn claim(request: &Request, account: &AccountReply) -> Result<u64, Fault> {
+/// The epoch of the session that is the account's live one from now on; none: the zone is full.
+async fn claim(request: &Request, account: &AccountReply, first: bool) -> Result<Option<u64>, Fault> {
     if !request.running.lives() {
         return Err(Fault::new(FaultCode::IllegalState, "the session is over"));
     }
@@ -126,6 +140,8 @@ async fn claim(request: &Request, account: &AccountReply) -> Result<u64, Fault> 
         account_name: account.name.clone(),
         gate: request.gate.to_string(),
         address: request.facts.address.clone(),
+        first,
+        passes: request.desk.zone.players.queue_pass.contains(&account.name),
     };
-    Ok(request.desk.call(ProcessKind::Center, &claim, CALL_WITHIN).await?.session_epoch)
+    request.desk.claim(&claim, CALL_WITHIN).await
 }

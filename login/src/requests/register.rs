@@ -10,7 +10,7 @@ use proto::{
 use secrecy::SecretString;
 use service::events::Subject;
 
-use super::{Reply, Request, login::busy};
+use super::{Reply, Request};
 
 /// Makes an account; the session is not logged in by it.
 pub(crate) async fn register(request: &Request, message: client::Register) -> Result<Reply, Fault> {
@@ -21,7 +21,7 @@ pub(crate) async fn register(request: &Request, message: client::Register) -> Re
         return Err(Fault::new(FaultCode::RegistrationClosed, "this zone takes no new accounts"));
     }
     let name = checked(&account, &password)?;
-    let turn = request.desk.hashers.turn().await.map_err(|_| busy(request))?;
+    let turn = request.desk.hashers.turn().await;
     let password_hash = turn.hash(password).await.map_err(|err| request.desk.defect(&err.to_string()))?;
     let created = request.dc(&AccountCreate { name: name.clone(), password_hash }).await?;
     let subject = Subject { account: created.account, ..request.subject() };

@@ -8,7 +8,10 @@ use proto::{
     names,
     record::PlayerRecord,
 };
-use service::{config::Zone, events::Subject};
+use service::{
+    config::{Place, World},
+    events::Subject,
+};
 
 use super::{Reply, Request};
 
@@ -53,7 +56,8 @@ pub(crate) async fn create(request: &Request, message: client::CreateRole) -> Re
         return Err(Fault::new(FaultCode::Invalid, names::PLAYER_RULE));
     }
     let zone = &request.desk.zone;
-    let record = new_record(zone, account, message.name, jiff::Timestamp::now().as_millisecond());
+    let place = start(&zone.world, |end| request.desk.random().below(end));
+    let record = new_record(place, account, message.name, jiff::Timestamp::now().as_millisecond());
     let created = request.dc(&RoleCreate { record: Some(record), roles_max: zone.players.roles_max }).await?;
     let role = created.role.ok_or_else(|| request.desk.defect("create a role: dc answered without one"))?;
     changed(request, "created", &role);
@@ -75,15 +79,42 @@ fn changed(request: &Request, what: &str, role: &client::Role) {
 }
 
 /// What a new role is. Hit points 0 mean "full": only the game's rules know how many that is, and fill them in at the first enter.
-fn new_record(zone: &Zone, account: u64, name: String, now_ms: i64) -> PlayerRecord {
-    let start = &zone.world.start;
+fn new_record(place: Place, account: u64, name: String, now_ms: i64) -> PlayerRecord {
     PlayerRecord {
         account,
         name,
-        map: start.map.clone(),
-        position: Some(client::Position { x: start.x, y: start.y }),
+        map: place.map,
+        position: Some(client::Position { x: place.x, y: place.y }),
         level: 1,
         created_ms: now_ms,
         ..PlayerRecord::default()
+    }
+}
+
+/// Where a new role stands. `below` gives a number from 0 to the one before its argument, by chance.
+fn start(world: &World, below: impl Fn(u64) -> u64) -> Place {
+    let Some(area) = world.starts.get(below(world.starts.len() as u64) as usize) else { return world.start.clone() };
+    let somewhere = |middle: i32| {
+        let offset = below(u64::from(area.within_cm.unsigned_abs()) * 2 + 1);
+        // The zone file's check keeps the area on the map, so this is between 0 and the map's end.
+        middle - area.within_cm + i32::try_from(offset).unwrap_or(0)
+    };
+    Place { map: area.middle.map.clone(), x: somewhere(area.middle.x), y: somewhere(area.middle.y) }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::{Zone, config::DEV_ZONE};
+
+    use super::*;
+
+    #[test]
+    fn new_roles_stand_at_the_start_or_anywhere_in_the_areas() {
+        let world = Zone::for_test(DEV_ZONE).unwrap().world;
+        assert_eq!(start(&world, |_| 0), world.start);
+        let areas = "  starts: [{ map: town, x_m: 5, y_m: 5, within_m: 5 }, { map: forest, x_m: 60, y_m: 70, within_m: 2 }]\n  maps:\n";
+        let world = Zone::for_test(&DEV_ZONE.replacen("  maps:\n", areas, 1)).unwrap().world;
+        assert_eq!(start(&world, |_| 0), Place { map: "town".into(), x: 0, y: 0 });
+        assert_eq!(start(&world, |end| end - 1), Place { map: "forest".into(), x: 6200, y: 7200 });
     }
 }

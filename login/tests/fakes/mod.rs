@@ -37,12 +37,28 @@ pub struct Dc {
     pub records: Vec<PlayerRecord>,
     /// How often it was asked for roles.
     pub role_lists: usize,
+    /// The accounts that it was asked for.
+    pub finds: Vec<String>,
     /// Answers of `AccountFind` are held back until so many wait.
     pub hold: usize,
     held: Vec<IncomingCall>,
 }
 
 impl Dc {
+    /// How many answers of `AccountFind` are held back.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Gives the answers that are held back, and holds none from now on.
+    pub fn release(&mut self) -> usize {
+        self.hold = 0;
+        let held = std::mem::take(&mut self.held);
+        let count = held.len();
+        held.into_iter().for_each(|call| self.find(call));
+        count
+    }
+
     fn find(&self, call: IncomingCall) {
         let reply = call.parse().map(|find: AccountFind| self.accounts.get(&find.name).cloned().unwrap_or_default());
         call.answer::<AccountFind>(reply);
@@ -51,6 +67,7 @@ impl Dc {
     fn on_call(&mut self, call: IncomingCall) {
         match call.kind {
             AccountFind::KIND => {
+                self.finds.push(call.parse::<AccountFind>().unwrap().name);
                 self.held.push(call);
                 if self.hold <= self.held.len() {
                     std::mem::take(&mut self.held).into_iter().for_each(|call| self.find(call));
@@ -107,6 +124,8 @@ pub struct Center {
     pub claims: Vec<SessionClaim>,
     pub enters: Vec<PlayerEnter>,
     pub refuses_enter: Option<CallFaultCode>,
+    /// Claims for which there is room; none: for all.
+    pub room: Option<usize>,
     /// Claims are kept here instead of being answered.
     pub held_claims: Option<Vec<IncomingCall>>,
 }
@@ -115,7 +134,12 @@ impl Center {
     fn on_call(&mut self, call: IncomingCall) {
         match call.kind {
             SessionClaim::KIND => {
-                self.claims.push(call.parse().unwrap());
+                let claim: SessionClaim = call.parse().unwrap();
+                if self.room == Some(0) && !claim.passes || self.room.is_some() && !claim.first && !claim.passes {
+                    return call.answer::<SessionClaim>(Err(fault(CallFaultCode::CallZoneFull, "full")));
+                }
+                self.room = self.room.map(|room| room.saturating_sub(1));
+                self.claims.push(claim);
                 if let Some(held) = &mut self.held_claims {
                     return held.push(call);
                 }
@@ -235,6 +259,7 @@ impl World {
 
     async fn login_with(config: LoginConfig, cache: impl FnOnce(&Path) -> CacheConfig) -> World {
         let mut zone = Zone::for_test(service::config::DEV_ZONE).unwrap();
+        zone.players.queue_pass.insert("gm_anna".into());
         zone.processes.get_mut(&ProcessId("login-1".into())).unwrap().role = service::config::Role::Login(config);
         let data = tempfile::tempdir().unwrap();
         zone.cache = cache(data.path());
@@ -346,5 +371,13 @@ impl World {
 
 /// As good as a live one, but with hashes that cost next to nothing.
 pub fn config() -> LoginConfig {
-    LoginConfig { hashers: 2, hash_queue_max: 64, argon2_memory_kib: 64, argon2_passes: 1, failures_per_minute: 10 }
+    LoginConfig {
+        hashers: 2,
+        logins_per_s: None,
+        queue_max: 64,
+        queue_grace: Duration::from_secs(60),
+        argon2_memory_kib: 64,
+        argon2_passes: 1,
+        failures_per_minute: 10,
+    }
 }
