@@ -25,7 +25,7 @@ use crate::{
     client::Request,
     gm::shutdown::Countdown,
     keyed::{Lanes, Locks},
-    presence::{Action, Presence, Run, Speaker},
+    presence::{Action, Presence, Run, Speaker, parties::PartyId},
     relations::Cache,
     report::Reports,
     trades::Trades,
@@ -77,7 +77,7 @@ impl Center {
             homeless: Notify::new(),
             changed: Notify::new(),
             started: Instant::now(),
-            presence: Mutex::new(Presence::new(process.zone.players.resume_window)),
+            presence: Mutex::new(Presence::of_zone(&process.zone, now_ms())),
             trades: Mutex::default(),
             links: OnceLock::new(),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
@@ -237,9 +237,14 @@ impl Center {
                 Action::Close { gate, session, code, text } => self.close_session(&gate, session, code, text),
                 Action::Leave { scene, player, reason } => self.leave_later(scene, player, reason),
                 Action::JoinZone { gate, session } => self.join_zone(&gate, session),
-                Action::LeaveZone { gate, session } => self.at_gate(&gate, |link| link.group_leave(ZONE_GROUP, session.0)),
+                Action::LeaveZone { gate, session, party } => self.leave_zone(&gate, session, party),
                 Action::TellFriends { player, name, online } => self.tell_friends_later(player, name, online),
                 Action::Rehome => self.homeless.notify_one(),
+                Action::OpenLine(opening) => self.open_line_later(opening),
+                Action::CloseLine { scene, map, line } => self.close_line_later(scene, map, line),
+                Action::LineChanged { what, map, line, scene, by } => self.log_line(what, map, line, &scene, by),
+                Action::TellParty(change) => self.tell_party(&change, None),
+                Action::TellScene { player } => self.tell_scene_later(player),
             }
         }
     }
@@ -260,8 +265,19 @@ impl Center {
 
     fn join_zone(&self, gate: &ProcessId, session: SessionId) {
         self.at_gate(gate, |link| link.group_join(ZONE_GROUP, session.0));
+        let party = self.presence().party_of_session(session);
+        if let Some(party) = party {
+            self.at_gate(gate, |link| link.group_join(party.0, session.0));
+        }
         if let Some(notice) = self.countdown.notice() {
             self.at_gate(gate, |link| link.deliver(session.0, proto::Frame::encode(0, &notice)));
+        }
+    }
+
+    fn leave_zone(&self, gate: &ProcessId, session: SessionId, party: Option<PartyId>) {
+        self.at_gate(gate, |link| link.group_leave(ZONE_GROUP, session.0));
+        if let Some(party) = party {
+            self.at_gate(gate, |link| link.group_leave(party.0, session.0));
         }
     }
 

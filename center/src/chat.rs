@@ -55,7 +55,8 @@ impl Center {
         Ok(())
     }
 
-    fn may_say(&self, from: &Speaker, text: &str) -> Result<(), Fault> {
+    /// Whether somebody may say this to others.
+    pub(crate) fn may_say(&self, from: &Speaker, text: &str) -> Result<(), Fault> {
         if !names::text(text) {
             return Err(Fault::new(FaultCode::Invalid, names::TEXT_RULE));
         }

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use proto::{
     ClientMessage, Frame,
     client::{
-        Fault, FaultCode, FriendAdd, FriendBlock, FriendList, FriendRemove, FriendUnblock, TradeCancel, TradeConfirm, TradeOpen, TradeSet,
-        Whisper, WorldChat,
+        Fault, FaultCode, FriendAdd, FriendBlock, FriendList, FriendRemove, FriendUnblock, LineChange, LineList, PartyAccept, PartyChat,
+        PartyDecline, PartyInvite, PartyKick, PartyLead, PartyLeave, TradeCancel, TradeConfirm, TradeOpen, TradeSet, Whisper, WorldChat,
     },
     event::{FaultShown, event::Body},
     ids::SessionId,
+    internal::CallFaultCode,
 };
 use service::{CallError, Link, ProcessId, events::Subject};
 
@@ -104,6 +105,22 @@ impl Center {
                 decode::<FriendList>(frame)?;
                 self.list_friends(speaker, seq).await
             }
+            PartyInvite::KIND => self.party_invite(speaker, seq, &decode(frame)?).await,
+            PartyAccept::KIND => self.party_accept(speaker, seq, &decode(frame)?),
+            PartyDecline::KIND => self.party_decline(speaker, seq, &decode(frame)?),
+            PartyLeave::KIND => {
+                decode::<PartyLeave>(frame)?;
+                self.party_leave(speaker, seq)
+            }
+            PartyKick::KIND => self.party_kick(speaker, seq, &decode(frame)?),
+            PartyLead::KIND => self.party_lead(speaker, seq, &decode(frame)?),
+            PartyChat::KIND => self.party_chat(speaker, seq, decode(frame)?),
+            LineList::KIND => {
+                decode::<LineList>(frame)?;
+                self.line_list(speaker, seq);
+                Ok(())
+            }
+            LineChange::KIND => self.line_change(speaker, seq, &decode(frame)?).await,
             kind => Err(Fault::new(FaultCode::UnknownKind, format!("center takes no {kind:#06x}"))),
         }
     }
@@ -125,7 +142,12 @@ impl Center {
 /// The fault for a request that dc could not serve.
 pub(crate) fn dc_fault(err: &CallError) -> Fault {
     tracing::warn!("failed to ask dc: {err}");
-    Fault::retry(FaultCode::Unavailable, "this can't be done at the moment", RETRY_MS)
+    let text = match err {
+        // dc writes it for people: what can't be done, and for how long.
+        CallError::Refused(said) if said.code() == CallFaultCode::CallUnavailable => said.text.clone(),
+        _ => "this can't be done at the moment".into(),
+    };
+    Fault::retry(FaultCode::Unavailable, text, RETRY_MS)
 }
 
 fn decode<M: ClientMessage>(frame: &Frame) -> Result<M, Fault> {

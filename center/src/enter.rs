@@ -30,6 +30,9 @@ impl Center {
         if call.session == 0 || call.account == 0 {
             return Err(fault(CallFaultCode::CallInvalid, "a claim names a session and an account"));
         }
+        if !self.presence().has_room(call, self.process.zone.players.online_max) {
+            return Err(fault(CallFaultCode::CallZoneFull, "the zone is full"));
+        }
         let (epoch, actions) = self.presence().claim(call, now_ms(), Instant::now());
         metrics::counter!("paifang_center_claims_total").increment(1);
         self.act(actions);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use proto::{
     ids::{PlayerId, SessionId},
     internal::{
-        GateReport, LinePick, PlayerEnter, PlayerHanded, PlayerLeft, PlayerLevel, SceneReport, SessionBack, SessionClaim, SessionEnded,
-        SessionLost, SessionOpened, SessionResume,
+        GateReport, LinePick, MailNotice, PlayerEnter, PlayerHanded, PlayerLeft, PlayerLevel, SceneReport, SessionBack, SessionClaim,
+        SessionEnded, SessionLost, SessionOpened, SessionResume,
     },
     link::{Call, FORWARD, LinkFrame, Notice},
 };
@@ -86,6 +86,7 @@ impl LinkHandler {
                 let rose = read::<PlayerLevel>(frame)?;
                 center.presence().player_level(&Run::of(peer), PlayerId(rose.player), rose.level);
             }
+            (ProcessKind::Scene, MailNotice::KIND) => center.mail_arrived(read::<MailNotice>(frame)?),
             (kind, number) => tracing::warn!(peer = %peer.id, "passed over {number:#06x}, which a {kind} does not send to center"),
         }
         Ok(())

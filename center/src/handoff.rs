@@ -15,6 +15,7 @@ use crate::{
     presence::{
         Run,
         enter::{EnterRefused, Handed, unknown_player},
+        lines::Wish,
         players::Player,
     },
 };
@@ -23,7 +24,8 @@ impl Center {
     /// Which scene and line takes a player that wants to go to this map?
     pub(crate) fn on_line_pick(self: &Arc<Self>, call: &LinePick) -> Result<LinePicked, CallFault> {
         self.open()?;
-        let picked = self.presence().pick(&call.map, 0);
+        let wish = Wish { player: PlayerId(call.player), keep: call.line, before: 0 };
+        let picked = self.presence().pick(&call.map, wish);
         let (scene, line) = picked.map_err(|why| refused(EnterRefused::NoLine(why)))?;
         Ok(LinePicked { scene: scene.to_string(), line })
     }

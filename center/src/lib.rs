@@ -6,7 +6,8 @@
 //!
 //! Read in this order: [`presence`] (the rules, pure), [`center`] (what all share, and how actions are carried out), [`handler`] (what
 //! arrives), [`enter`], [`resume`], [`handoff`], [`rehome`] (how players come into scenes), [`report`] and [`readiness`] (the rebuild),
-//! [`client`], [`chat`], [`social`], [`relations`], [`broadcast`] (what players ask), [`trades`] and [`trade`] (goods change hands), [`gm`].
+//! [`lines`] (lines open and close), [`client`], [`chat`], [`social`], [`relations`], [`party`], [`broadcast`], [`mail`] (what players ask),
+//! [`trades`] and [`trade`] (goods change hands), [`gm`].
 #![forbid(unsafe_code)]
 
 mod broadcast;
@@ -18,6 +19,9 @@ mod gm;
 mod handler;
 mod handoff;
 mod keyed;
+mod lines;
+mod mail;
+mod party;
 mod presence;
 mod readiness;
 mod rehome;
@@ -50,6 +54,7 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let detail = Arc::new(move || status.status());
     service::admin::serve(&process, links, detail, gm::http::router(gm)).await?;
     process.tasks.spawn("readiness", readiness::run(center.clone()));
+    process.tasks.spawn("lines", lines::run(center.clone()));
     process.tasks.spawn("rehome", rehome::run(center.clone()));
     process.tasks.spawn("sweep", rehome::sweep(center.clone()));
     tokio::select! {

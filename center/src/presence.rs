@@ -2,14 +2,16 @@
 //! returns [`Action`]s that the shell carries out.
 //!
 //! [`sessions`] holds the one live session of each account (I4), [`players`] the one place of each player (I3), [`lines`] what
-//! scenes host. [`enter`] brings players in, [`rebuild`] takes what gates and scenes report, [`sweep`] ends what time ends.
+//! scenes host, [`parties`] who plays together. [`steer`] says when lines open and close; [`enter`] brings players in, [`rebuild`] takes what gates and scenes report, [`sweep`] ends what time ends.
 //! dc's fence decides who owns a player; presence is the soft picture of it, and loses every contradiction with it.
 
 pub(crate) mod enter;
 pub(crate) mod lines;
+pub(crate) mod parties;
 pub(crate) mod players;
 pub(crate) mod rebuild;
 pub(crate) mod sessions;
+pub(crate) mod steer;
 pub(crate) mod sweep;
 #[cfg(test)]
 mod zone_tests;
@@ -21,9 +23,16 @@ use proto::{
     client::FaultCode,
     ids::{AccountId, PlayerId, SessionId},
 };
-use service::{ProcessId, link::Peer};
+use service::{ProcessId, Zone, link::Peer};
+use tokio::time::Instant;
 
-use self::{lines::Lines, players::Players, sessions::Sessions};
+use self::{
+    lines::Lines,
+    parties::{Change, Parties, PartyId},
+    players::Players,
+    sessions::Sessions,
+    steer::Opening,
+};
 
 /// One run of a process; its text (`scene-1/8271`) is the name under which a scene owns players.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,16 +73,28 @@ pub(crate) enum Action {
     Leave { scene: Run, player: PlayerId, reason: &'static str },
     /// The session hears what the whole zone hears.
     JoinZone { gate: ProcessId, session: SessionId },
-    /// The session hears it no more.
-    LeaveZone { gate: ProcessId, session: SessionId },
+    /// The session hears it no more, nor its party.
+    LeaveZone { gate: ProcessId, session: SessionId, party: Option<PartyId> },
     /// Tell those who have the player as a friend.
     TellFriends { player: PlayerId, name: String, online: bool },
     /// Somebody waits for a scene, or one came that may take them.
     Rehome,
+    /// Ask a scene to open a line.
+    OpenLine(Opening),
+    /// Make a scene close a line.
+    CloseLine { scene: Run, map: String, line: u32 },
+    /// For the logs: a line opened, is closing, closed or lost its scene.
+    LineChanged { what: &'static str, map: String, line: u32, scene: ProcessId, by: String },
+    /// Tell those who are in a party, and those who no longer are.
+    TellParty(Change),
+    /// Tell the player's scene whom it is with.
+    TellScene { player: PlayerId },
 }
 
 /// Resume nonces that are remembered at most. Full? The resume is refused as UNAVAILABLE: forgetting one would let it be used twice.
 const NONCES_MAX: usize = 100_000;
+/// How long a player who changed lines waits before it may do so again.
+pub(crate) const LINE_CHANGE_AFTER: Duration = Duration::from_secs(10);
 /// The text of a session closed by a newer one.
 pub(crate) const ELSEWHERE: &str = "the account has logged in elsewhere";
 
@@ -83,6 +104,9 @@ pub(crate) struct Presence {
     pub(crate) sessions: Sessions,
     pub(crate) players: Players,
     pub(crate) lines: Lines,
+    pub(crate) parties: Parties,
+    /// When players last changed lines by their own wish.
+    line_changes: BTreeMap<PlayerId, Instant>,
     gates: BTreeMap<ProcessId, u64>,
     scenes: BTreeMap<ProcessId, u64>,
     nonces: BTreeMap<Bytes, i64>,
@@ -113,11 +137,19 @@ pub(crate) enum NonceRefused {
 }
 
 impl Presence {
+    /// As the zone file says; `now_ms` is the wall clock.
+    pub(crate) fn of_zone(zone: &Zone, now_ms: i64) -> Self {
+        let parties = Parties::new(u64::try_from(now_ms).unwrap_or(0), zone.players.party_max as usize);
+        Self { lines: Lines::of_zone(zone), parties, ..Self::new(zone.players.resume_window) }
+    }
+
     pub(crate) fn new(resume_window: Duration) -> Self {
         Self {
             sessions: Sessions::default(),
             players: Players::default(),
             lines: Lines::default(),
+            parties: Parties::new(0, 5),
+            line_changes: BTreeMap::new(),
             gates: BTreeMap::new(),
             scenes: BTreeMap::new(),
             nonces: BTreeMap::new(),
@@ -152,6 +184,27 @@ impl Presence {
         let player = self.players.get(player).filter(|player| player.online)?;
         let live = self.sessions.get(player.account).filter(|live| live.session == player.session)?;
         Some((live.gate.id.clone(), live.session))
+    }
+
+    /// The party of the player whom a session plays.
+    pub(crate) fn party_of_session(&self, session: SessionId) -> Option<PartyId> {
+        let account = self.account_of(session)?;
+        let playing = self.players.of_account(account).find(|player| player.session == session)?;
+        self.parties.of(playing.player).map(|party| party.id)
+    }
+
+    /// Whether a player may change lines by its own wish now; if so, that counts as its last change.
+    pub(crate) fn may_change_line(&mut self, player: PlayerId, now: Instant) -> bool {
+        let may = self.line_changes.get(&player).is_none_or(|last| LINE_CHANGE_AFTER <= now.duration_since(*last));
+        if may {
+            self.line_changes.insert(player, now);
+        }
+        may
+    }
+
+    /// The change of lines came to nothing.
+    pub(crate) fn forget_line_change(&mut self, player: PlayerId) {
+        self.line_changes.remove(&player);
     }
 
     /// Remembers a resume nonce until it expires.

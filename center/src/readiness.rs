@@ -24,7 +24,7 @@ const MUTES_MAX: u32 = 10_000;
 pub(crate) async fn run(center: Arc<Center>) {
     let stop = center.process.tasks.stop_token();
     let watch = async {
-        let mut prepared = false;
+        let (mut prepared, mut lines_open) = (false, false);
         loop {
             let waits = center.waits_for();
             let dc = !center.links_of(ProcessKind::Dc).is_empty();
@@ -32,7 +32,7 @@ pub(crate) async fn run(center: Arc<Center>) {
                 prepared = center.prepare().await;
             }
             match (waits.is_empty(), prepared) {
-                (true, true) => center.serve(),
+                (true, true) => center.serve(&mut lines_open),
                 (true, false) => center.process.ready.wait_for(center.members(ProcessKind::Dc)),
                 (false, _) => center.process.ready.wait_for(waits),
             }
@@ -46,7 +46,8 @@ pub(crate) async fn run(center: Arc<Center>) {
 }
 
 impl Center {
-    fn serve(self: &Arc<Self>) {
+    /// Presence is whole. Center serves as soon as there is a line of every map that a scene is here for.
+    fn serve(self: &Arc<Self>, lines_open: &mut bool) {
         if !self.is_rebuilt() {
             self.set_rebuilt();
             self.homeless.notify_one();
@@ -56,7 +57,13 @@ impl Center {
             }
             self.adopt_orphans();
         }
-        self.process.ready.set();
+        let awaited = if *lines_open { Vec::new() } else { self.presence().lines.awaited() };
+        if awaited.is_empty() {
+            *lines_open = true;
+            self.process.ready.set();
+        } else {
+            self.process.ready.wait_for(awaited.into_iter().map(|scene| scene.0).collect());
+        }
     }
 
     fn waits_for(&self) -> Vec<String> {
@@ -104,20 +111,12 @@ impl Center {
 
     /// What `/status` says of center.
     pub(crate) fn status(&self) -> serde_json::Value {
+        let lines = self.lines_status(None);
         let presence = self.presence();
-        let line = |((map, number), line): (&(String, u32), &crate::presence::lines::Line)| {
-            serde_json::json!({
-                "map": map,
-                "line": number,
-                "scene": line.scene.id,
-                "players": presence.players.at(map, *number),
-                "players_max": line.players_max,
-            })
-        };
         serde_json::json!({
             "online": presence.players.online(),
             "sessions": presence.sessions.len(),
-            "lines": presence.lines.iter().map(line).collect::<Vec<_>>(),
+            "lines": lines,
             "homeless": presence.players.homeless(),
             "rebuilt": self.is_rebuilt(),
         })
@@ -129,7 +128,7 @@ impl Center {
         metrics::gauge!("paifang_center_sessions_count").set(presence.sessions.len() as f64);
         metrics::gauge!("paifang_center_online_count").set(presence.players.online() as f64);
         metrics::gauge!("paifang_center_homeless_count").set(presence.players.homeless() as f64);
-        metrics::gauge!("paifang_center_lines_count").set(presence.lines.iter().count() as f64);
+        metrics::gauge!("paifang_center_lines_count").set(presence.lines.open() as f64);
         self.relations.retain(|player| presence.players.get(player).is_some());
     }
 }

@@ -130,7 +130,9 @@ impl Center {
             }
         };
         let Some((run, lines, actors, first)) = whole else { return };
-        tracing::info!(scene = %run, lines = lines.len(), players = actors.len(), first, "scene reported");
+        if first {
+            tracing::info!(scene = %run, lines = lines.len(), players = actors.len(), "scene reported");
+        }
         let actions = self.presence().scene_reported(&run, &lines, &actors, first, Instant::now());
         self.act(actions);
         self.changed.notify_one();

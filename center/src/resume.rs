@@ -75,6 +75,9 @@ impl Center {
             (account_name, actions)
         };
         self.act(actions);
+        if let Some((player, ..)) = &bound {
+            self.trader_resumed_elsewhere(*player);
+        }
         Ok(SessionResumed { account_name, player: bound.map_or(0, |(player, ..)| player.0) })
     }
 }

@@ -90,6 +90,7 @@ impl Center {
             None => relations,
             Some(relation) => Arc::new(self.set_relation(speaker, other, relation).await?),
         };
+        self.tell_scene_later(speaker.player);
         let changed = FriendChanged { what: change.name().into(), other: name };
         self.process.events.emit(&subject(speaker), Body::FriendChanged(changed));
         self.tell(&speaker.gate, speaker.session, seq, &self.friends(&relations));

@@ -3,6 +3,7 @@
 mod enter;
 mod gm;
 mod http;
+mod lines;
 #[path = "../../service/tests/support/redis.rs"]
 mod redis;
 mod social;
@@ -312,12 +313,20 @@ fn process(folder: &Path, members: Members) -> Process {
 }
 
 fn report() -> SceneReport {
-    let lines = vec![LineReport { map: "meadow".into(), line: 1, players: 0, players_max: 100 }];
+    let line = |map: &str| LineReport { map: map.into(), line: 1, players_max: 100, ..LineReport::default() };
+    let lines = vec![line("meadow"), line("town")];
     SceneReport { lines, actors: Vec::new(), more: false }
 }
 
 fn claim(account: u64, session: u64) -> SessionClaim {
-    SessionClaim { session, account, account_name: format!("account{account}"), gate: "gate-1".into(), address: "9.9.9.9".into() }
+    SessionClaim {
+        session,
+        account,
+        account_name: format!("account{account}"),
+        gate: "gate-1".into(),
+        address: "9.9.9.9".into(),
+        ..SessionClaim::default()
+    }
 }
 
 fn enter(account: u64, session: u64) -> PlayerEnter {

@@ -13,7 +13,7 @@ use proto::{
     },
 };
 use service::CallError;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     center::{Center, SCENE_WITHIN},
@@ -53,7 +53,7 @@ impl Center {
             self.goods(player, 0, Vec::new()).await?;
         }
         let sides = [(speaker.player, speaker.name.clone()), (other, name)];
-        let trade = self.trades().open(id, sides).map_err(|why| refused(speaker, why))?;
+        let trade = self.trades().open(id, sides, Instant::now()).map_err(|why| refused(speaker, why))?;
         self.show_trade(speaker, seq, &trade);
         metrics::counter!("paifang_center_trades_opened_total").increment(1);
         Ok(())
@@ -66,14 +66,14 @@ impl Center {
         }
         self.trades().opened(speaker.player, id).map_err(|why| refused(speaker, why))?;
         let goods = self.goods(speaker.player, set.coins, set.items).await?;
-        let trade = self.trades().set(speaker.player, id, goods).map_err(|why| refused(speaker, why))?;
+        let trade = self.trades().set(speaker.player, id, goods, Instant::now()).map_err(|why| refused(speaker, why))?;
         self.show_trade(speaker, seq, &trade);
         Ok(())
     }
 
     pub(crate) fn trade_confirm(self: &Arc<Self>, speaker: &Speaker, seq: u32, confirm: &TradeConfirm) -> Result<(), Fault> {
         let id = trade_id(&confirm.id)?;
-        let trade = self.trades().confirm(speaker.player, id, confirm.revision).map_err(|why| refused(speaker, why))?;
+        let trade = self.trades().confirm(speaker.player, id, confirm.revision, Instant::now()).map_err(|why| refused(speaker, why))?;
         self.show_trade(speaker, seq, &trade);
         if trade.settling {
             let center = self.clone();
@@ -107,7 +107,13 @@ impl Center {
         self.tell_ended(ended, FaultCode::NotNow, "one of you has gone to another place");
     }
 
-    /// Ends open trades of players who are not in the world any more.
+    /// A player is back at another gate, with a client that may have missed what was said of its open trade: that is over.
+    pub(crate) fn trader_resumed_elsewhere(self: &Arc<Self>, player: PlayerId) {
+        let ended = self.trades().leave(player);
+        self.tell_ended(ended, FaultCode::NotNow, "one of you had lost the connection");
+    }
+
+    /// Ends open trades of players who are not in the world any more, and those in which nothing has changed for long.
     pub(crate) fn end_stale_trades(self: &Arc<Self>) {
         let presence = self.presence();
         let gone = |player| presence.players.get(player).is_none_or(|player| !player.online || player.state != State::InWorld);
@@ -115,6 +121,10 @@ impl Center {
         drop(presence);
         for trade in stale {
             self.tell_ended(Some(trade), FaultCode::NotFound, "one of you has left the world");
+        }
+        let idle = self.trades().end_idle(Instant::now());
+        for trade in idle {
+            self.tell_ended(Some(trade), FaultCode::NotNow, "nobody has said anything to this trade for two minutes");
         }
     }
 
@@ -232,7 +242,8 @@ impl Center {
         }
     }
 
-    fn tell_player<M: proto::ClientMessage>(&self, player: PlayerId, seq: u32, message: &M) {
+    /// Sends a message to a player's client, if it is online.
+    pub(crate) fn tell_player<M: proto::ClientMessage>(&self, player: PlayerId, seq: u32, message: &M) {
         let route = self.presence().route(player);
         if let Some((gate, session)) = route {
             self.tell(&gate, session, seq, message);
@@ -279,7 +290,7 @@ fn refused(speaker: &Speaker, why: Refused) -> Fault {
     match why {
         Refused::Busy(player) if player == speaker.player => Fault::new(FaultCode::NotNow, "you are trading already"),
         Refused::Busy(_) => Fault::new(FaultCode::NotNow, "the other is trading already"),
-        Refused::NoTrade => Fault::new(FaultCode::NotFound, "you have no such trade"),
+        Refused::NoTrade => Fault::new(FaultCode::NotFound, "you have no such trade: it never was, or it is over"),
         Refused::Settling => Fault::new(FaultCode::NotNow, "both have confirmed"),
         Refused::Outdated => Fault::new(FaultCode::NotNow, "what is offered has changed; look again"),
         Refused::Empty => Fault::new(FaultCode::Invalid, "nobody gives anything"),

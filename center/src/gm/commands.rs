@@ -1,6 +1,7 @@
 //! What the commands do, in two steps: [`prepare`] reads, checks and changes nothing; [`carry_out`] makes the change. In between
 //! stands the audit record.
 
+mod lines;
 mod players;
 mod rank;
 mod sanctions;
@@ -52,6 +53,9 @@ pub(crate) enum Effect {
     AddSanction { kind: SanctionKind, target: Target, span: Span },
     LiftSanction { kind: SanctionKind, target: Target },
     Announce { text: String },
+    OpenLine { map: String, scene: Option<String> },
+    CloseLine { map: String, line: u32 },
+    MoveLine { map: String, line: u32, scene: String },
     RebuildRankings,
     BeginShutdown { within: Duration },
     CancelShutdown,
@@ -76,7 +80,10 @@ pub(crate) async fn prepare(center: &Arc<Center>, which: Which, arguments: &Argu
         Which::Mute => sanctions::mute(center, arguments).await,
         Which::Announce => zone::announce(arguments),
         Which::Rank => rank::rank(center, arguments).await,
-        Which::Lines => Ok(zone::lines(center)),
+        Which::Lines => lines::lines(center, arguments),
+        Which::LineOpen => lines::open(center, arguments),
+        Which::LineClose => lines::close(center, arguments),
+        Which::LineMove => lines::move_line(center, arguments),
         Which::ServerInfo => Ok(zone::info(center)),
         Which::ServerShutdown => zone::shutdown(center, arguments),
         Which::Audit => zone::audit(center, arguments).await,
@@ -91,6 +98,9 @@ pub(crate) async fn carry_out(center: &Arc<Center>, effect: Effect, who: &Who, r
         Effect::AddSanction { kind, target, span } => sanctions::do_add(center, kind, target, span, &who.name, reason).await,
         Effect::LiftSanction { kind, target } => sanctions::do_lift(center, kind, target, &who.name).await,
         Effect::Announce { text } => Ok(zone::do_announce(center, &text)),
+        Effect::OpenLine { map, scene } => lines::do_open(center, &map, scene.as_deref(), &who.name).await,
+        Effect::CloseLine { map, line } => lines::do_close(center, &map, line),
+        Effect::MoveLine { map, line, scene } => lines::do_move(center, &map, line, &scene).await,
         Effect::RebuildRankings => rank::do_rebuild(center).await,
         Effect::BeginShutdown { within } => zone::do_begin_shutdown(center, within, reason),
         Effect::CancelShutdown => zone::do_cancel_shutdown(center),

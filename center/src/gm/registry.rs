@@ -87,6 +87,9 @@ pub(crate) enum Which {
     Teleport,
     Rank,
     Lines,
+    LineOpen,
+    LineClose,
+    LineMove,
     ServerInfo,
     ServerShutdown,
     Audit,
@@ -137,8 +140,11 @@ const fn endangers(which: Which, name: &'static str, help: &'static str, role: R
 
 const PLAYER: Argument = positional("name", Kind::Name, "the player's name, in any case");
 
+const MAP: Argument = positional("map", Kind::Word, "the map's name");
+const LINE: Argument = positional("line", Kind::Count, "the line's number");
+
 /// All commands.
-pub(crate) static COMMANDS: [Command; 13] = [
+pub(crate) static COMMANDS: [Command; 16] = [
     reads(
         Which::Online,
         "online",
@@ -202,7 +208,28 @@ pub(crate) static COMMANDS: [Command; 13] = [
             option("limit", Kind::Count, "how many, at most 500; 20 if absent"),
         ],
     ),
-    reads(Which::Lines, "lines", "the open lines, who hosts them, and how full they are", Role::Observer, &[]),
+    reads(
+        Which::Lines,
+        "lines",
+        "the lines, who hosts them, how full and how busy they are, and who opened them",
+        Role::Observer,
+        &[option("map", Kind::Word, "only this map's")],
+    ),
+    changes(
+        Which::LineOpen,
+        "line open",
+        "open one more line of a map; it stays until a GM closes it",
+        Role::Gm,
+        &[MAP, option("scene", Kind::Word, "on this scene; on the least loaded if absent")],
+    ),
+    changes(Which::LineClose, "line close", "bring everybody on a line to the others, and close it", Role::Gm, &[MAP, LINE]),
+    changes(
+        Which::LineMove,
+        "line move",
+        "bring a line, with everybody on it, to another scene; it keeps its number",
+        Role::Gm,
+        &[MAP, LINE, positional("scene", Kind::Word, "the scene's id; it has to host the map")],
+    ),
     reads(Which::ServerInfo, "server info", "the zone and its processes, as center sees them", Role::Observer, &[]),
     endangers(
         Which::ServerShutdown,
@@ -264,6 +291,9 @@ mod tests {
                 "teleport",
                 "rank",
                 "lines",
+                "line open",
+                "line close",
+                "line move",
                 "server info",
                 "server shutdown",
                 "audit"

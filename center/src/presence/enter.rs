@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Action, Presence, Run,
-    lines::NoLine,
+    lines::{NoLine, Wish},
     players::{Fallback, Place, Player, State},
     sessions::Session,
 };
@@ -89,9 +89,11 @@ impl Presence {
             Some((place, State::InWorld | State::Entering { fallback: Fallback::InWorld, .. })) => (place.clone(), Fallback::InWorld),
             // Whoever asks has read the map from dc, which knows it better than a scene that is gone.
             Some((_, State::Homeless { since, .. } | State::Entering { fallback: Fallback::Homeless(since), .. })) => {
-                (self.place(&call.map, call.line)?, Fallback::Homeless(since))
+                (self.place(&call.map, Wish { player, keep: 0, before: call.line })?, Fallback::Homeless(since))
             }
-            Some((_, State::Entering { fallback: Fallback::Gone, .. })) | None => (self.place(&call.map, call.line)?, Fallback::Gone),
+            Some((_, State::Entering { fallback: Fallback::Gone, .. })) | None => {
+                (self.place(&call.map, Wish { player, keep: 0, before: call.line })?, Fallback::Gone)
+            }
         };
         let entering = Player {
             player,
@@ -153,7 +155,7 @@ impl Presence {
             return Rehome::Wait;
         }
         let (map, line) = saved.unwrap_or((&known.place.map, known.place.line));
-        let Ok(place) = self.place(map, line) else { return Rehome::Wait };
+        let Ok(place) = self.place(map, Wish { player, keep: line, before: 0 }) else { return Rehome::Wait };
         Rehome::Enter(self.begin(Player { place, ..known }, &live, Fallback::Homeless(since), 0, 0, now_ms))
     }
 
@@ -179,7 +181,8 @@ impl Presence {
             player.online = true;
             player.stray = None;
         });
-        let mut actions = vec![Action::JoinZone { gate: live.gate.id, session: live.session }];
+        let mut actions = vec![Action::JoinZone { gate: live.gate.id, session: live.session }, Action::TellScene { player: plan.player }];
+        actions.extend(self.parties.standing(plan.player).map(Action::TellParty));
         if newly_online {
             actions.push(Action::TellFriends { player: plan.player, name, online: true });
         }
@@ -226,15 +229,17 @@ impl Presence {
         self.players.get(plan.player).filter(|known| this(known.state))
     }
 
-    fn place(&self, map: &str, before: u32) -> Result<Place, EnterRefused> {
-        let (scene, line) = self.pick(map, before).map_err(EnterRefused::NoLine)?;
+    fn place(&self, map: &str, wish: Wish) -> Result<Place, EnterRefused> {
+        let (scene, line) = self.pick(map, wish).map_err(EnterRefused::NoLine)?;
         Ok(Place { scene, map: map.into(), line })
     }
 
     fn moved(&mut self, known: Player, place: Place, owner_epoch: u64) -> Vec<Action> {
         let stays = matches!(known.state, State::InWorld) && known.place.scene == place.scene;
         if stays || self.players.get(known.player).is_none() {
+            let player = known.player;
             self.players.put(Player { place, owner_epoch, state: State::InWorld, online: true, ..known });
+            return self.parties.standing(player).map(Action::TellParty).into_iter().collect();
         }
         Vec::new()
     }
@@ -242,6 +247,7 @@ impl Presence {
     fn begin(&mut self, mut entering: Player, live: &Session, fallback: Fallback, seq: u32, handed_epoch: u64, now_ms: i64) -> Plan {
         let attempt = self.players.next_attempt();
         entering.state = State::Entering { attempt, fallback };
+        let party = self.parties.of(entering.player);
         let request = SceneEnter {
             session: live.session.0,
             gate: live.gate.id.0.clone(),
@@ -254,6 +260,8 @@ impl Presence {
             seq,
             muted_until_ms: self.muted_until(entering.account, now_ms),
             handed_epoch,
+            party: party.map_or(0, |party| party.id.0),
+            party_leader: party.map_or(0, |party| party.leader().0),
         };
         let plan = Plan { player: entering.player, attempt, scene: entering.place.scene.clone(), request };
         self.players.put(entering);

@@ -202,7 +202,7 @@ impl Presence {
 
     /// Its scene is down: whoever it had needs another.
     pub(crate) fn scene_down(&mut self, scene: &Run, now: Instant) -> Vec<Action> {
-        self.lines.scene_down(&scene.id);
+        let mut actions = self.lines.scene_down(&scene.id, now);
         self.scenes.remove(&scene.id);
         let mut homeless = false;
         self.players.each_state(|player| match player.state {
@@ -217,7 +217,8 @@ impl Presence {
             }
             State::Entering { .. } | State::Homeless { .. } => None,
         });
-        if homeless { vec![Action::Rehome] } else { Vec::new() }
+        actions.extend(homeless.then_some(Action::Rehome));
+        actions
     }
 
     /// Takes a player out of presence.
@@ -225,8 +226,10 @@ impl Presence {
         let Some(gone) = self.players.remove(player) else { return Vec::new() };
         let mut actions = Vec::new();
         if let Some(live) = self.sessions.get(gone.account).filter(|live| live.session == gone.session) {
-            actions.push(Action::LeaveZone { gate: live.gate.id.clone(), session: live.session });
+            let party = self.parties.of(player).map(|party| party.id);
+            actions.push(Action::LeaveZone { gate: live.gate.id.clone(), session: live.session, party });
         }
+        actions.extend(self.parties.standing(player).map(Action::TellParty));
         if gone.online {
             actions.push(Action::TellFriends { player, name: gone.name, online: false });
         }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     Action, Presence, Run,
+    parties::{Change, PartyId},
     players::{Place, Player, State},
     sessions::Session,
 };
@@ -100,8 +101,7 @@ impl Presence {
         first: bool,
         now: Instant,
     ) -> Vec<Action> {
-        self.lines.put(scene, lines);
-        let mut actions = Vec::new();
+        let mut actions = self.lines.put(scene, lines);
         for actor in actors {
             actions.extend(self.adopt_actor(scene, actor, now));
         }
@@ -113,7 +113,7 @@ impl Presence {
             let left: Vec<PlayerId> = self.players.iter().filter(left).map(|player| player.player).collect();
             actions.extend(left.into_iter().flat_map(|player| self.drop_player(player)));
         }
-        actions.push(Action::Rehome);
+        actions.extend(first.then_some(Action::Rehome));
         actions
     }
 
@@ -194,6 +194,9 @@ impl Presence {
             actions.push(leave(&other.place.scene, other.player));
         }
         actions.extend(self.adopt_session_of(actor, now));
+        let adopted = if known.is_none() { self.adopt_party_of(actor, now) } else { None };
+        let party = self.parties.of(player).map_or(PartyId(0), |party| party.id);
+        actions.extend((party != PartyId(actor.party)).then_some(Action::TellScene { player }));
         self.players.put(Player {
             player,
             name: actor.name.clone(),
@@ -208,7 +211,14 @@ impl Presence {
             online: true,
             stray: None,
         });
+        actions.extend(adopted.map(Action::TellParty));
         actions
+    }
+
+    /// The party of a player of whom this center has not heard before.
+    fn adopt_party_of(&mut self, actor: &ActorReport, now: Instant) -> Option<Change> {
+        let (who, leader) = ((PlayerId(actor.player), actor.name.as_str()), PlayerId(actor.party_leader));
+        self.parties.adopt(who, PartyId(actor.party), leader, now)
     }
 
     /// Whether this center brought the player to where it is known to be, and that scene is still here: then dc has fenced off every

@@ -102,6 +102,12 @@ impl Session {
 }
 
 impl Presence {
+    /// Whether the zone takes the session of a claim: one more than `online_max` only if it is the next of an account that has one.
+    pub(crate) fn has_room(&self, claim: &SessionClaim, online_max: Option<usize>) -> bool {
+        let stays = self.sessions.get(AccountId(claim.account)).is_some();
+        stays || claim.passes || online_max.is_none_or(|max| claim.first && self.sessions.len() < max)
+    }
+
     /// The account is good: this is its live session from now on. Doing it twice is doing it once.
     ///
     /// Until its gate says that the session is open it counts as lost: the client, its gate or its login may be gone before they hear
@@ -187,11 +193,30 @@ mod tests {
     use super::*;
 
     fn claim(session: u64, account: u64, gate: &str) -> SessionClaim {
-        SessionClaim { session, account, account_name: format!("a{account}"), gate: gate.into(), address: "1.2.3.4".into() }
+        SessionClaim {
+            session,
+            account,
+            account_name: format!("a{account}"),
+            gate: gate.into(),
+            address: "1.2.3.4".into(),
+            first: true,
+            passes: false,
+        }
     }
 
     fn presence() -> Presence {
         Presence::new(Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_full_zone_takes_the_next_session_of_who_is_in_and_those_who_pass() {
+        let (mut presence, now) = (presence(), Instant::now());
+        presence.claim(&claim(10, 1, "gate-1"), 1000, now);
+        let (again, other) = (claim(11, 1, "gate-1"), claim(12, 2, "gate-1"));
+        assert!(presence.has_room(&again, Some(1)) && !presence.has_room(&other, Some(1)));
+        assert!(presence.has_room(&SessionClaim { passes: true, ..other.clone() }, Some(1)));
+        assert!(presence.has_room(&other, Some(2)) && presence.has_room(&other, None));
+        assert!(!presence.has_room(&SessionClaim { first: false, ..other }, Some(2)), "others were first");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use proto::ids::{PlayerId, SessionId};
 use tokio::time::Instant;
 
 use super::{
-    Action, Presence,
+    Action, LINE_CHANGE_AFTER, Presence,
     players::{Player, State},
     sessions::Session,
 };
@@ -17,6 +17,8 @@ const SPARE: Duration = Duration::from_secs(10);
 const STRAY_SPARE: Duration = Duration::from_secs(15);
 /// How much longer a homeless player waits whose map nobody hosts: each try asks dc.
 const ELSEWHERE_AFTER: Duration = Duration::from_secs(4);
+/// How much longer a homeless player waits for its own line to be opened anew, before another one will do.
+const OPENED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Presence {
     /// Ends what is over.
@@ -26,6 +28,10 @@ impl Presence {
         let over: Vec<SessionId> = self.sessions.iter().filter(|live| self.is_over(live, now)).map(|live| live.session).collect();
         let mut actions: Vec<Action> = over.into_iter().flat_map(|session| self.session_forgotten(session)).collect();
         actions.extend(self.send_out_strays(now));
+        self.line_changes.retain(|_, last| now.duration_since(*last) < LINE_CHANGE_AFTER);
+        let players = &self.players;
+        let online = |player| players.get(player).is_some_and(|player| player.online);
+        actions.extend(self.parties.sweep(now, self.resume_window, online).into_iter().map(Action::TellParty));
         actions
     }
 
@@ -37,8 +43,9 @@ impl Presence {
         self.players.each_state(|player| match player.state {
             State::Homeless { since, try_at } if try_at <= now => {
                 let home = lines.hosts(&player.place.scene.id, &player.place.map);
-                let elsewhere = rehome_after <= now.duration_since(since);
-                (home || elsewhere).then(|| {
+                let waited = now.duration_since(since);
+                let coming = lines.is_coming(&player.place.map, player.place.line) && waited < rehome_after + OPENED_WITHIN;
+                (!coming && (home || rehome_after <= waited)).then(|| {
                     due.push(player.player);
                     let try_at = if lines.has(&player.place.map) { again } else { again + ELSEWHERE_AFTER };
                     State::Homeless { since, try_at }

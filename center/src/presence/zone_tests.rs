@@ -147,7 +147,7 @@ impl Zone {
             self.presence.scene_up(&scene.run);
             let actors: Vec<_> = scene.actors.values().cloned().collect();
             let line = u32::try_from(number).unwrap() + 1;
-            let lines = MAPS.map(|map| LineReport { map: map.into(), line, players: 0, players_max: 100 });
+            let lines = MAPS.map(|map| LineReport { map: map.into(), line, players: 0, players_max: 100, ..LineReport::default() });
             let actions = self.presence.scene_reported(&self.scenes[number].run, &lines, &actors, true, self.now);
             self.obey(actions);
         }
@@ -216,7 +216,8 @@ impl Zone {
         self.last_session += 1;
         let session = self.last_session;
         let name = self.gates[gate].run.id.0.clone();
-        let claim = SessionClaim { session, account, account_name: String::new(), gate: name, address: String::new() };
+        let claim =
+            SessionClaim { session, account, account_name: String::new(), gate: name, address: String::new(), ..SessionClaim::default() };
         let (epoch, actions) = self.presence.claim(&claim, self.now_ms, self.now);
         self.obey(actions);
         let report =
@@ -259,6 +260,7 @@ impl Zone {
             map: asked.map.clone(),
             line: asked.line,
             level: 1,
+            ..ActorReport::default()
         };
         scene.actors.insert(asked.player, actor);
         let entered = SceneEntered { map: asked.map.clone(), line: asked.line, level: 1, owner_epoch: 1 };
@@ -535,7 +537,14 @@ fn a_claim_that_no_gate_confirms_is_forgotten() {
     presence.gate_up(&run("gate-1"));
     for session in [7, 8] {
         let gate = "gate-1".into();
-        let claim = SessionClaim { session, account: session, account_name: String::new(), gate, address: String::new() };
+        let claim = SessionClaim {
+            session,
+            account: session,
+            account_name: String::new(),
+            gate,
+            address: String::new(),
+            ..SessionClaim::default()
+        };
         presence.claim(&claim, 1, now);
     }
     presence.session_opened(&run("gate-1"), SessionId(8));

@@ -154,7 +154,7 @@ async fn a_player_whose_scene_died_comes_back_on_the_map_that_dc_has() {
     zone.scene.tasks.stop(WITHIN).await.unwrap();
     let asked = std::slice::from_ref(&zone.center_member);
     zone.scene = Neighbour::start("scene-1", ProcessKind::Scene, 2, &address, asked).await;
-    let forest = LineReport { map: "forest".into(), line: 1, players: 0, players_max: 100 };
+    let forest = LineReport { map: "forest".into(), line: 1, players: 0, players_max: 100, ..LineReport::default() };
     let lines = [report().lines, vec![forest]].concat();
     zone.scene.tell(0, &SceneReport { lines, ..report() }).await;
     assert_eq!(zone.scene.takes_player().await.map, "forest");

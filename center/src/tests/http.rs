@@ -56,7 +56,7 @@ async fn a_gm_logs_in_reads_the_registry_and_runs_what_the_role_allows() {
     let token = login["token"].as_str().unwrap();
     assert_eq!(token.len(), 64);
     let (status, commands) = api.ask("GET /gm/commands", "", "").await;
-    assert_eq!((status, commands.as_array().unwrap().len()), (200, 13));
+    assert_eq!((status, commands.as_array().unwrap().len()), (200, 16));
     let (status, online) = api.run(token, json!({"command": "online"})).await;
     assert_eq!((status, &online["result"]["players"][0]["name"]), (200, &json!("Player1")));
     let (status, muted) =

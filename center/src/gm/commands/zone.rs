@@ -32,10 +32,6 @@ pub(super) fn do_announce(center: &Center, text: &str) -> Value {
     json!({ "announced": text, "id": id, "online": center.presence().players.online() })
 }
 
-pub(super) fn lines(center: &Center) -> Prepared {
-    Prepared::Answer(json!({ "lines": center.status()["lines"] }))
-}
-
 pub(super) fn info(center: &Center) -> Prepared {
     let linked: Vec<Value> = ProcessKind::ALL
         .into_iter()
