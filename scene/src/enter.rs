@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     line::Line,
-    players::{Loss, Seat, Session},
+    players::{Loss, Party, Seat, Session},
     publisher::Binding,
     saver::Stamp,
     scene::Scene,
@@ -64,6 +64,7 @@ impl Scene {
             session: session_of(call, link),
             muted_until_ms: call.muted_until_ms,
             account_name: call.account_name.clone(),
+            party: Party { friends: seat.party.friends.clone(), ..party_of(call) },
             out: None,
             lost: None,
             ..seat
@@ -88,7 +89,9 @@ impl Scene {
     }
 
     async fn spawn(&self, call: &SceneEnter, link: &Link, began: Instant) -> Result<SceneEntered, CallFault> {
-        let line = self.line_of(&call.map).ok_or_else(|| fault(CallFaultCode::CallNoLine, format!("no line of {} here", call.map)))?;
+        let wanted = self.lines().at(&call.map, call.line).filter(|line| !line.is_closing());
+        let no_line = || fault(CallFaultCode::CallNoLine, format!("{} has no line {} here that takes players", call.map, call.line));
+        let line = wanted.ok_or_else(no_line)?;
         // Who was here before, or was handed to us, is let in even if the line is full: it has nowhere else to be.
         let newcomer = call.seq != 0 && call.handed_epoch == 0;
         if newcomer && line.facts().players_max as usize <= self.players().on_line(line.facts().index) {
@@ -96,7 +99,7 @@ impl Scene {
         }
         let claimed = self.own(call).await?;
         let mut record = claimed.record.ok_or_else(|| fault(CallFaultCode::CallInternal, "dc gave no record"))?;
-        let line = self.line_of(&record.map).unwrap_or(line);
+        let line = if record.map == call.map { line } else { self.lines().of_map(&record.map).unwrap_or(line) };
         if record.map != line.facts().map {
             record.position = None;
         }
@@ -112,6 +115,7 @@ impl Scene {
             owner_epoch: claimed.epoch,
             session: session_of(call, link),
             muted_until_ms: call.muted_until_ms,
+            party: party_of(call),
             out: None,
             lost: None,
             since: Instant::now(),
@@ -138,12 +142,14 @@ impl Scene {
         let player = PlayerId(seat.player);
         let binding = link.map(|link| binding_of(&seat, link));
         let muted_ticks = muted_ticks(seat.muted_until_ms, line.facts().tick_hz);
+        let party = seat.party.input(player.0);
         self.players().sit(seat);
         let level = line.enter(Enter { record, seq, muted_ticks, travelled }, binding).await;
         if level.is_none() {
             line.saver().lose(player.0);
             self.players().remove(player.0);
         }
+        line.order(crate::line::Order::Input(party));
         self.players().change(player.0, |seat| seat.level = level.unwrap_or(seat.level));
         self.check_link(player, line, link);
         level
@@ -244,6 +250,10 @@ fn session_of(call: &SceneEnter, link: &Link) -> Session {
         gate_incarnation: link.peer().incarnation,
         link: link.number(),
     }
+}
+
+fn party_of(call: &SceneEnter) -> Party {
+    Party { id: call.party, leader: call.party_leader, friends: Vec::new() }
 }
 
 fn entered(line: &Line, level: u32, owner_epoch: u64) -> SceneEntered {

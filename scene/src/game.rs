@@ -96,6 +96,10 @@ impl Rules for Game {
         0 < entity.looks().hp
     }
 
+    fn may_leave(&self, entity: &Entity, tick: u64) -> Result<(), Fault> {
+        if self.fights(entity.id(), tick) { Err(Fault::new(FaultCode::NotNow, "you are in a fight")) } else { Ok(()) }
+    }
+
     fn entered(&mut self, _: &mut Ctx<'_>, _: EntityId) {}
 
     fn left(&mut self, _: &mut Ctx<'_>, entity: EntityId) {

@@ -1,4 +1,5 @@
-//! A player goes to another map: to another line of this process, or handed to another scene by one durable record in dc.
+//! A player goes to another line, of another map or of the same: on this process, or handed to another scene by one durable record in
+//! dc. Center says which line; while it is away one of this process will do.
 //!
 //! Until dc has recorded the handoff the source is the owner, with the player frozen; from then on it may only delete its copy.
 //! [`Attempt`] is the rule for what each answer of dc means.
@@ -9,7 +10,7 @@ use proto::{
     client::{Fault, FaultCode},
     event::{HandoffDone, event::Body},
     ids::PlayerId,
-    internal::{CallFault, CallFaultCode, LinePick, LinePicked, PlayerHanded, PlayerHandoff, SceneTeleport},
+    internal::{CallFault, CallFaultCode, Done, LinePick, LinePicked, PlayerHanded, PlayerHandoff, SceneChangeLine, SceneTeleport},
     record::PlayerRecord,
 };
 use service::{CallError, ProcessKind, link::fault};
@@ -136,9 +137,9 @@ impl Scene {
             line.order(Order::Input(Input::Teleport { player, to: to.position }));
             return Ok(());
         }
-        let outcome = match self.line_of(&to.map) {
-            Some(target) => self.change_line(line, &target, seat, to, record).await,
-            None => self.hand_off(line, seat, to, record).await,
+        let outcome = match self.pick_or_own(seat.player, &to.map).await {
+            Ok(picked) => self.go_to(line, seat, picked, to, record).await,
+            Err(stay) => Err(stay),
         };
         match &outcome {
             Ok(()) => (),
@@ -148,6 +149,66 @@ impl Scene {
             }
         }
         outcome
+    }
+
+    /// A player wants to be on another line of its map, which center has looked at.
+    ///
+    /// # Errors
+    /// With the answer to center; INVALID has a text for the client.
+    pub(crate) async fn wish_line(&self, call: SceneChangeLine) -> Result<Done, CallFault> {
+        let refused = |text: &str| fault(CallFaultCode::CallInvalid, text);
+        let not_here = || fault(CallFaultCode::CallNotFound, "the player is not here");
+        let turn = self.players().try_turn(call.player);
+        let _turn = turn.ok_or_else(|| refused("you are on your way, or in a deal"))?;
+        let seat = self.players().get(call.player).ok_or_else(not_here)?;
+        let line = self.line(seat.line).ok_or_else(not_here)?;
+        line.may_leave(PlayerId(call.player)).await.ok_or_else(not_here)?.map_err(|why| refused(&why.text))?;
+        let picked = LinePicked { scene: call.scene, line: call.line };
+        match self.go_over(&line, &seat, picked).await {
+            Ok(()) => Ok(Done {}),
+            Err(Stay::Told(told)) => Err(refused(&told.text)),
+            Err(Stay::Lost) => Err(not_here()),
+        }
+    }
+
+    /// Brings a player off a line that closes, if it is still there and another line takes it.
+    pub(crate) async fn move_off(&self, line: &Line, player: u64) {
+        let _turn = self.players().turn(player).await;
+        let Some(seat) = self.players().get(player).filter(|seat| seat.line == line.facts().index) else { return };
+        let picked = self.pick(player, &line.facts().map, line.facts().line).await;
+        let moved = match picked {
+            Ok(picked) => self.go_over(line, &seat, picked).await,
+            Err(err) => Err(stay(&line.facts().map, &err)),
+        };
+        if let Err(Stay::Told(why)) = moved {
+            tracing::debug!(player, "can't be brought off a closing line yet: {}", why.text);
+        }
+    }
+
+    /// To another line of the same map, to the same place. Whoever stays is told nothing.
+    async fn go_over(&self, line: &Line, seat: &Seat, picked: LinePicked) -> Result<(), Stay> {
+        let player = PlayerId(seat.player);
+        let record = line.freeze(player).await.ok_or(Stay::Lost)?;
+        let position = record.position.map(Position::from).unwrap_or_default();
+        let to = Destination { map: line.facts().map.clone(), position };
+        let outcome = self.go_to(line, seat, picked, to, record).await;
+        match &outcome {
+            Ok(()) => (),
+            Err(Stay::Told(_)) => line.unfreeze(player, None),
+            Err(Stay::Lost) => self.report_lost(seat.player),
+        }
+        outcome
+    }
+
+    async fn go_to(&self, line: &Line, seat: &Seat, picked: LinePicked, to: Destination, record: PlayerRecord) -> Result<(), Stay> {
+        if picked.scene != self.run_name() {
+            return self.hand_off(line, seat, picked, to, record).await;
+        }
+        let target = self.lines().at(&to.map, picked.line).filter(|target| !target.is_closing() && target.facts().index != seat.line);
+        match target {
+            Some(target) => self.change_line(line, &target, seat, to, record).await,
+            None => Err(Stay::Told(Fault::retry(FaultCode::Unavailable, format!("{} can't be reached now", to.map), 1_000))),
+        }
     }
 
     /// From one line of this process to another: the owner stays.
@@ -175,9 +236,8 @@ impl Scene {
     }
 
     /// To another scene: one durable record in dc makes it the owner.
-    async fn hand_off(&self, line: &Line, seat: &Seat, to: Destination, record: PlayerRecord) -> Result<(), Stay> {
+    async fn hand_off(&self, line: &Line, seat: &Seat, picked: LinePicked, to: Destination, record: PlayerRecord) -> Result<(), Stay> {
         let began = Instant::now();
-        let picked = self.pick(seat.player, &to.map).await?;
         let stamp = self.take_out(line, seat.player).await?;
         let record = arrive(record, &to, picked.line);
         let epoch = match self.record_handoff(seat.player, stamp, record, &picked.scene).await {
@@ -200,13 +260,21 @@ impl Scene {
         Ok(())
     }
 
-    async fn pick(&self, player: u64, map: &str) -> Result<LinePicked, Stay> {
-        let pick = LinePick { player, map: map.to_owned() };
-        let picked = self.links().await.call(ProcessKind::Center, &pick, PICK_WITHIN).await;
-        picked.map_err(|err| {
-            tracing::debug!(player, map, "no line: {err}");
-            Stay::Told(Fault::retry(FaultCode::Unavailable, format!("{map} can't be reached now"), 1_000))
-        })
+    /// The line of a map that center picks; while it is away, one of this process.
+    async fn pick_or_own(&self, player: u64, map: &str) -> Result<LinePicked, Stay> {
+        match self.pick(player, map, 0).await {
+            Ok(picked) => Ok(picked),
+            Err(err) => match self.lines().of_map(map).filter(|_| err.is_transient()) {
+                Some(own) => Ok(LinePicked { scene: self.run_name(), line: own.facts().line }),
+                None => Err(stay(map, &err)),
+            },
+        }
+    }
+
+    /// Asks center for a line; `keep`: of this number, if it can be.
+    async fn pick(&self, player: u64, map: &str, keep: u32) -> Result<LinePicked, CallError> {
+        let pick = LinePick { player, map: map.to_owned(), line: keep };
+        self.links().await.call(ProcessKind::Center, &pick, PICK_WITHIN).await
     }
 
     async fn take_out(&self, line: &Line, player: u64) -> Result<Stamp, Stay> {
@@ -248,6 +316,11 @@ impl Scene {
             }
         });
     }
+}
+
+fn stay(map: &str, err: &CallError) -> Stay {
+    tracing::debug!(map, "no line: {err}");
+    Stay::Told(Fault::retry(FaultCode::Unavailable, format!("{map} can't be reached now"), 1_000))
 }
 
 /// The record of a player as it arrives.

@@ -48,7 +48,7 @@ impl Scene {
     }
 
     /// Saves what a player was at the end and gives it up in dc; its messages that wait for a save go out before.
-    async fn give_back(&self, line: &Line, player: u64, record: PlayerRecord) -> Result<(), Lost> {
+    pub(crate) async fn give_back(&self, line: &Line, player: u64, record: PlayerRecord) -> Result<(), Lost> {
         let stamp = line.saver().take_out(player).await?;
         self.release(player, stamp, record).await
     }
@@ -67,7 +67,8 @@ impl Scene {
         }
     }
 
-    async fn tell_left(&self, seat: &Seat, line: &Line, reason: &str, position: Option<proto::client::Position>) {
+    /// The player is not here any more: tells center and the logs.
+    pub(crate) async fn tell_left(&self, seat: &Seat, line: &Line, reason: &str, position: Option<proto::client::Position>) {
         let subject = self.players().subject(seat.player, line.facts());
         self.players().remove(seat.player);
         let played_ms = u64::try_from(seat.since.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -110,7 +111,7 @@ impl Scene {
         }
         let permits = std::sync::Arc::new(Semaphore::new(RELEASES_MAX));
         let mut leaving = JoinSet::new();
-        for line in self.lines() {
+        for line in self.lines().all() {
             for record in line.close().await {
                 let (scene, line, permits) = (self.clone(), line.clone(), permits.clone());
                 leaving.spawn(async move {

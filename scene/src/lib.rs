@@ -4,7 +4,7 @@
 //!
 //! Read in this order: [`world`] (the pure rules of a line), [`rules`] (the interface behind which a game stands) and [`game`] (the
 //! example); then the shell: `line` (the thread that ticks a world), `publisher` (effects to gates), `saver` (effects to dc),
-//! `players` (who is here), `scene` (what arrives on links), `forward` (what clients send), `enter`, `leave` and `handoff` (how
+//! `players` (who is here), `scene` (what arrives on links), `lines` (which lines are open), `forward` (what clients send), `enter`, `leave` and `handoff` (how
 //! players come and go), `deal`, `trade` and `mail` (how goods change hands beyond a line).
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,8 @@ pub mod game;
 mod handoff;
 mod leave;
 mod line;
+mod lines;
+pub mod load;
 mod mail;
 mod players;
 mod publisher;
@@ -38,12 +40,13 @@ use service::{
 use tokio::{sync::mpsc, time::timeout};
 
 use self::{
-    line::{Journey, Line, LineFacts, Reports},
+    line::{Journey, Line, Reports},
+    lines::Lines,
     players::Players,
     rules::{MapFacts, OpenRules, Rules},
-    saver::{Ledger, Outcome, Saver},
+    saver::{Ledger, Outcome},
     scene::Scene,
-    world::{LineConfig, Position, StateHash, World},
+    world::Position,
 };
 
 /// How long giving everybody back may take at a stop; less than what the process has in all.
@@ -55,7 +58,7 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// Runs a scene with the example game until the process stops; everybody is saved and given back when it returns.
 ///
 /// # Errors
-/// When a line can't open, an address is taken, or not everybody could be saved.
+/// When the rules refuse a map of this scene, an address is taken, or not everybody could be saved.
 pub async fn run(process: Process) -> anyhow::Result<()> {
     run_with(process, game::open).await
 }
@@ -70,31 +73,24 @@ pub async fn run_with(process: Process, rules: OpenRules) -> anyhow::Result<()> 
     let (lost_out, lost) = mpsc::unbounded_channel();
     let (journeys_out, journeys) = mpsc::unbounded_channel();
     let (levels_out, levels) = mpsc::unbounded_channel();
-    let (mut lines, mut worlds) = (Vec::new(), Vec::new());
-    for (index, map) in (0u32..).zip(&config.maps) {
-        let (facts, world) = open(&process, &config, index, map, rules)?;
-        lines.push(Line::new(facts, Saver::new(process.run_name())));
-        worlds.push(world);
-    }
-    let scene = Scene::new(process.clone(), lines, players.clone(), lost_out.clone());
+    let (panicked_out, mut panicked) = mpsc::channel(1);
+    let events = process.events.clone();
+    let reports = Reports { players: players.clone(), events, journeys: journeys_out, lost: lost_out.clone(), levels: levels_out };
+    let lines = Lines::new(process.clone(), config, rules, reports, panicked_out)?;
+    let scene = Scene::new(process.clone(), lines, players, lost_out);
     process.ready.wait_for(process.zone.of(ProcessKind::Dc).map(|dc| dc.id.0.clone()).collect());
     let links = Links::start(&process, Arc::new(scene.clone())).await.context("take links")?;
     scene.set_links(links.clone());
     process.events.send_to(&process, links.clone());
     admin::serve(&process, links, detail(&scene), axum::Router::new()).await.context("serve the admin port")?;
 
-    let reports = Reports { players, events: process.events.clone(), journeys: journeys_out, lost: lost_out, levels: levels_out };
-    let (ended_out, mut ended) = mpsc::channel(1);
-    for (line, world) in scene.lines().iter().zip(worlds) {
-        scene.spawn_task("saver", line.saver().clone().run(DcLedger(scene.clone()), process.random.clone()));
-        line.start(world, reports.clone(), ended_out.clone()).context("start a line's thread")?;
-    }
     scene.spawn_task("reports", attend(scene.clone(), lost, journeys, levels));
     scene.spawn_task("sweep", sweep(scene.clone(), process.tasks.stop_token()));
+    scene.spawn_task("line reports", scene.clone().report_lines_for_ever(process.tasks.stop_token()));
 
     tokio::select! {
         () = process.tasks.stopped() => stop(&scene).await,
-        _ = ended.recv() => {
+        _ = panicked.recv() => {
             // The players of the other lines are still to be saved.
             let saved = stop(&scene).await.err();
             bail!("run the lines: the thread of one panicked{}", saved.map(|err| format!("; then failed to {err:#}")).unwrap_or_default())
@@ -129,46 +125,6 @@ fn open_rules(zone: &Zone, map: &str, start: Position, rules: OpenRules) -> anyh
     let maps = zone.world.maps.iter().map(|(name, map)| (name.clone(), (map.width_cm, map.height_cm))).collect();
     let (width, height, tick_hz) = (facts.width_cm, facts.height_cm, zone.world.tick_hz);
     rules(&MapFacts { map, width, height, tick_hz, start, maps: &maps, config: &facts.rules }).with_context(|| format!("open {map}"))
-}
-
-/// Opens the line of a map.
-fn open(process: &Process, config: &SceneConfig, index: u32, map: &str, rules: OpenRules) -> anyhow::Result<(LineFacts, World)> {
-    let zone = &process.zone;
-    let facts = zone.world.maps.get(map).with_context(|| format!("open {map}: the zone has no such map"))?;
-    let hosts = zone.hosts(map);
-    let place = hosts.iter().position(|host| host.id == *process.id()).unwrap_or(0);
-    let line = u32::try_from(place + 1).context("number the line")?;
-    let start = match &zone.world.start {
-        start if start.map == map => Position { x: start.x, y: start.y },
-        _ => Position { x: facts.width_cm / 2, y: facts.height_cm / 2 },
-    };
-    let tick_hz = zone.world.tick_hz;
-    let (width, height) = (facts.width_cm, facts.height_cm);
-    let rules = open_rules(zone, map, start, rules)?;
-    let save_ticks = config.save_period.as_millis() * u128::from(tick_hz) / 1_000;
-    let world_config = LineConfig {
-        map: map.to_owned(),
-        line,
-        width,
-        height,
-        cell_cm: zone.world.cell_cm,
-        tick_hz,
-        speed_max: zone.world.speed_max_cm_s.unsigned_abs(),
-        start,
-        save_ticks: u64::try_from(save_ticks).unwrap_or(u64::MAX).max(1),
-        boot: boot_number(process, map, line),
-    };
-    let world = World::open(world_config, rules, process.random.split()).with_context(|| format!("open {map}: too large for its cells"))?;
-    let facts = LineFacts { index, map: map.to_owned(), line, players_max: facts.players_max, tick_hz };
-    Ok((facts, world))
-}
-
-/// Unlike that of every other line of every run, so that no two items have one name.
-fn boot_number(process: &Process, map: &str, line: u32) -> u64 {
-    use std::hash::{Hash, Hasher};
-    let mut hash = StateHash::new();
-    (process.run_name(), map, line, now_ms(), process.random.next_u64()).hash(&mut hash);
-    hash.finish()
 }
 
 /// Does what lines report; until the lines are gone.
@@ -218,10 +174,10 @@ async fn sweep(scene: Scene, stop: tokio_util::sync::CancellationToken) {
 async fn stop(scene: &Scene) -> anyhow::Result<()> {
     scene.drain();
     let drained = timeout(DRAIN_WITHIN, scene.leave_all()).await;
-    for line in scene.lines() {
+    for line in scene.lines().all() {
         line.saver().close();
     }
-    let unsaved: usize = scene.lines().iter().map(|line| line.saver().dirty()).sum();
+    let unsaved: usize = scene.lines().all().iter().map(|line| line.saver().dirty()).sum();
     drained.with_context(|| format!("save everybody within {} s: {unsaved} are not saved", DRAIN_WITHIN.as_secs()))
 }
 
@@ -281,14 +237,16 @@ fn detail(scene: &Scene) -> admin::Detail {
             line.status(|status| {
                 let [p50, p99, max] = status.times.figures_ms();
                 serde_json::json!({
-                    "map": facts.map, "line": facts.line, "players": status.players, "entities": status.entities,
+                    "map": facts.map, "line": facts.line, "closing": line.is_closing(), "players": status.players, "entities": status.entities,
                     "tick_ms": { "p50": p50, "p99": p99, "max": max }, "overruns": status.overruns,
+                    "left_out": status.stand.rung.name(), "time_permille": status.stand.time_permille,
+                    "ticks_us": status.times.counts_us(),
                 })
             })
         };
-        let dirty: usize = scene.lines().iter().map(|line| line.saver().dirty()).sum();
+        let dirty: usize = scene.lines().all().iter().map(|line| line.saver().dirty()).sum();
         serde_json::json!({
-            "lines": scene.lines().iter().map(line).collect::<Vec<_>>(),
+            "lines": scene.lines().all().iter().map(line).collect::<Vec<_>>(),
             "saver": { "dirty": dirty },
         })
     })

@@ -3,12 +3,16 @@
 //! I/O never delays a tick, nor a tick I/O: what is for the line waits in its [`queue`], what comes from it goes to queues of others
 //! that never wait (links, the saver, events).
 
+mod ladder;
 mod outputs;
 pub(crate) mod queue;
 pub(crate) mod schedule;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -18,13 +22,14 @@ use proto::{
     ids::{ItemId, PlayerId},
     record::PlayerRecord,
 };
+use service::config::OverloadConfig;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
-pub(crate) use self::outputs::Reports;
-use self::{outputs::Outputs, queue::Queue, schedule::Schedule, schedule::TickTimes};
+use self::{ladder::Ladder, outputs::Outputs, queue::Queue, schedule::Schedule, schedule::TickTimes};
+pub(crate) use self::{ladder::Stand, outputs::Reports};
 use crate::{
     publisher::Binding,
     saver::Saver,
@@ -46,6 +51,8 @@ pub(crate) enum Order {
     Freeze(PlayerId, oneshot::Sender<PlayerRecord>),
     /// What a player would give; answered at once.
     Look(PlayerId, u64, Vec<ItemId>, oneshot::Sender<Result<Goods, Fault>>),
+    /// Whether a player may go elsewhere by its own wish; answered at once.
+    MayLeave(PlayerId, oneshot::Sender<Result<(), Fault>>),
     /// A player is held for a deal; answered with its two sides, or why it is not.
     Hold(PlayerId, Box<Deal>, oneshot::Sender<Result<Box<Sides>, Fault>>),
     /// The link with this number is down.
@@ -69,6 +76,8 @@ pub(crate) struct LineStatus {
     pub(crate) entities: usize,
     pub(crate) times: TickTimes,
     pub(crate) overruns: u64,
+    /// What it leaves out because its ticks take too long.
+    pub(crate) stand: Stand,
 }
 
 /// The handle of a line. Cheap to clone.
@@ -80,6 +89,7 @@ struct Shared {
     queue: Queue<Order>,
     status: Mutex<LineStatus>,
     saver: Saver,
+    closing: AtomicBool,
 }
 
 /// What does not change of a line.
@@ -91,12 +101,15 @@ pub(crate) struct LineFacts {
     pub(crate) line: u32,
     pub(crate) players_max: u32,
     pub(crate) tick_hz: u32,
+    pub(crate) overload: OverloadConfig,
+    /// `center`, or a GM's name.
+    pub(crate) opened_by: String,
 }
 
 impl Line {
     pub(crate) fn new(facts: LineFacts, saver: Saver) -> Self {
-        let status = LineStatus { players: 0, entities: 0, times: TickTimes::new(), overruns: 0 };
-        Self(Arc::new(Shared { facts, queue: Queue::new(), status: Mutex::new(status), saver }))
+        let status = LineStatus { players: 0, entities: 0, times: TickTimes::new(), overruns: 0, stand: Stand::FULL };
+        Self(Arc::new(Shared { facts, queue: Queue::new(), status: Mutex::new(status), saver, closing: AtomicBool::new(false) }))
     }
 
     pub(crate) fn facts(&self) -> &LineFacts {
@@ -105,6 +118,16 @@ impl Line {
 
     pub(crate) fn saver(&self) -> &Saver {
         &self.0.saver
+    }
+
+    /// It takes nobody any more; false: that was so already.
+    pub(crate) fn begin_closing(&self) -> bool {
+        !self.0.closing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it takes nobody any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.closing.load(Ordering::Acquire)
     }
 
     /// Reads how the line stands.
@@ -162,6 +185,13 @@ impl Line {
         looked.await.ok()
     }
 
+    /// Whether a player may go elsewhere by its own wish. None: the line has ended.
+    pub(crate) async fn may_leave(&self, player: PlayerId) -> Option<Result<(), Fault>> {
+        let (done, answer) = oneshot::channel();
+        self.order(Order::MayLeave(player, done));
+        answer.await.ok()
+    }
+
     /// Nothing that a player has changes from here on; it with and without the deal, or why it is not held. None: the line has ended.
     pub(crate) async fn hold(&self, player: PlayerId, deal: Deal) -> Option<Result<Box<Sides>, Fault>> {
         let (done, held) = oneshot::channel();
@@ -181,14 +211,15 @@ impl Line {
         closed.await.unwrap_or_default()
     }
 
-    /// Starts the line's thread. `ended` is told when the thread ends, for whatever reason.
-    pub(crate) fn start(&self, world: World, reports: Reports, ended: mpsc::Sender<()>) -> std::io::Result<()> {
+    /// Starts the line's thread. `panicked` is told when it ends so.
+    pub(crate) fn start(&self, world: World, reports: Reports, panicked: mpsc::Sender<()>) -> std::io::Result<()> {
         let line = self.clone();
         let outputs = Outputs::new(self.clone(), reports);
         let name = format!("{}/{}", self.0.facts.map, self.0.facts.line);
         thread::Builder::new().name(name).spawn(move || {
-            let _closes = Closes(line.clone(), ended);
-            Ticker { line, world, outputs, inputs: Vec::new(), effects: Vec::new(), tick: 0 }.run();
+            let _closes = Closes(line.clone(), panicked);
+            let ladder = Ladder::new(line.facts().overload, line.facts().tick_hz);
+            Ticker { line, world, outputs, ladder, inputs: Vec::new(), effects: Vec::new(), tick: 0, stand: None }.run();
         })?;
         Ok(())
     }
@@ -204,8 +235,10 @@ struct Closes(Line, mpsc::Sender<()>);
 impl Drop for Closes {
     fn drop(&mut self) {
         self.0.0.queue.close();
-        // Full: another line has said it already.
-        let _ = self.1.try_send(());
+        if thread::panicking() {
+            // Full: another line has said it already.
+            let _ = self.1.try_send(());
+        }
     }
 }
 
@@ -214,9 +247,12 @@ struct Ticker {
     line: Line,
     world: World,
     outputs: Outputs,
+    ladder: Ladder,
     inputs: Vec<Input>,
     effects: Vec<Effect>,
     tick: u64,
+    /// A step on the ladder that the world has not been told of.
+    stand: Option<Stand>,
 }
 
 impl Ticker {
@@ -229,6 +265,10 @@ impl Ticker {
             let now = Instant::now();
             let overrun = schedule.ticked(now);
             self.note(now, now - began, overrun);
+            if let Some(stand) = self.ladder.ticked(now - began) {
+                schedule.pace(stand.time_permille);
+                self.stand = Some(stand);
+            }
             if let Some(closing) = closing {
                 self.close(closing);
                 return;
@@ -239,6 +279,9 @@ impl Ticker {
     /// One tick. Some: it was the last but one.
     fn tick(&mut self) -> Option<oneshot::Sender<Vec<PlayerRecord>>> {
         self.inputs.clear();
+        if let Some(stand) = self.stand.take() {
+            self.step_on_ladder(stand);
+        }
         let mut closing = None;
         for order in self.line.0.queue.take() {
             match order {
@@ -246,6 +289,9 @@ impl Ticker {
                 Order::Look(player, coins, items, done) => {
                     // Whoever asked may have given up.
                     let _ = done.send(self.world.look(player, coins, &items));
+                }
+                Order::MayLeave(player, done) => {
+                    let _ = done.send(self.world.may_leave(player));
                 }
                 order => self.inputs.extend(self.outputs.expect(order)),
             }
@@ -259,6 +305,13 @@ impl Ticker {
         self.effects.clear();
         self.world.step(&self.inputs, &mut self.effects);
         self.outputs.give_out(self.tick, &mut self.effects, &self.world);
+    }
+
+    /// The world, the metrics, the logs and whoever asks are told what is left out from here on.
+    fn step_on_ladder(&mut self, stand: Stand) {
+        self.inputs.push(Input::Overload { detail: stand.rung.detail(), time_permille: stand.time_permille });
+        let before = std::mem::replace(&mut self.line.lock_status().stand, stand);
+        self.outputs.tell_overload(before, stand);
     }
 
     /// A last tick in which everybody leaves.

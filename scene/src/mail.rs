@@ -9,7 +9,7 @@ use proto::{
     client::{self, Fault, FaultCode, MailList, MailSend, MailSent, MailTake, MailTaken, Mails},
     event::{FaultShown, event::Body},
     ids::{ItemId, PlayerId},
-    internal::{CallFaultCode, CommitUnit, MailFind, ProfileFind, Relation, RelationList, UnitFind},
+    internal::{CallFaultCode, CommitUnit, MailFind, MailNotice, ProfileFind, Relation, RelationList, UnitFind},
     link::Call,
     names, record,
 };
@@ -86,11 +86,16 @@ impl Scene {
             sent_ms: crate::now_ms(),
             taken_ms: 0,
         };
+        let notice = MailNotice { to, id: mail.id.clone(), from_name: mail.from_name.clone() };
         let unit = CommitUnit { id: send.id, saves: vec![held.save(self.run_name())], mail: Some(mail), mail_taken: Bytes::new() };
         let (verdict, why) = self.commit_deal(&unit).await;
         let done = self.end_deal(held, id, verdict, |done| done.then_some(sent)).await;
         metrics::counter!("paifang_scene_mails_total", "what" => "sent", "done" => done.to_string()).increment(1);
-        if done { Ok(()) } else { Err(undone(verdict, &why)) }
+        if !done {
+            return Err(undone(verdict, &why));
+        }
+        self.tell_center(&notice).await;
+        Ok(())
     }
 
     async fn take_mail(&self, player: u64, frame: &Frame) -> Result<(), Fault> {

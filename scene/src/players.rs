@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use proto::{Frame, internal::ActorReport};
+use proto::{Frame, ids::PlayerId, internal::ActorReport};
 use service::{Link, ProcessId, events::Subject};
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
-use crate::line::LineFacts;
+use crate::{line::LineFacts, world::Input};
 
 /// How much longer than the resume window a session that a living gate reported lost may be silent: the gate ends it in time.
 const GATE_MARGIN: Duration = Duration::from_secs(10);
@@ -39,6 +39,24 @@ pub(crate) enum Loss {
     Replaced,
 }
 
+/// Whom a player is with, as center says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Party {
+    /// 0: it is in none.
+    pub(crate) id: u64,
+    /// The player who leads it.
+    pub(crate) leader: u64,
+    pub(crate) friends: Vec<u64>,
+}
+
+impl Party {
+    /// What the world is told.
+    pub(crate) fn input(&self, player: u64) -> Input {
+        let friends = self.friends.iter().copied().map(PlayerId).collect();
+        Input::Party { player: PlayerId(player), party: self.id, friends }
+    }
+}
+
 /// A player that is here.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
@@ -52,6 +70,7 @@ pub(crate) struct Seat {
     pub(crate) owner_epoch: u64,
     pub(crate) session: Session,
     pub(crate) muted_until_ms: i64,
+    pub(crate) party: Party,
     /// The link by which its client can be told more than the line tells; none until the client has been told everything.
     pub(crate) out: Option<Link>,
     /// Why its session is lost, and when it leaves if nothing changes.
@@ -242,6 +261,8 @@ impl Players {
                 map,
                 line,
                 level: seat.level,
+                party: seat.party.id,
+                party_leader: seat.party.leader,
             })
         };
         inner.seats.values().filter_map(actor).collect()
@@ -250,6 +271,11 @@ impl Players {
     /// Whether nobody is here.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().seats.is_empty()
+    }
+
+    /// The players on a line.
+    pub(crate) fn of_line(&self, line: u32) -> Vec<u64> {
+        self.lock().seats.values().filter(|seat| seat.line == line).map(|seat| seat.player).collect()
     }
 
     /// How many players are on a line.
@@ -278,6 +304,7 @@ pub(crate) mod tests {
             owner_epoch: 1,
             session,
             muted_until_ms: 0,
+            party: Party::default(),
             out: None,
             lost: None,
             since: Instant::now(),

@@ -1,6 +1,6 @@
 //! From a world's effects to link frames: which session is in which group of which gate, and who is sent what.
 //!
-//! A group is a cell. A body that many see is encoded once and sent once to each gate that has somebody in the group.
+//! A group is a standpoint. A body that many see is encoded once and sent once to each gate that has somebody in the group.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use proto::{
     link::{self, LinkFrame, Notice, Publish},
 };
 
-use crate::world::Cell;
+use crate::world::Standpoint;
 
 /// Where frames for one gate go; a live link, or a test's ear.
 pub(crate) trait Outlet: Clone {
@@ -53,15 +53,16 @@ pub(crate) struct Publisher<O> {
 struct Gate<O> {
     outlet: O,
     sessions: usize,
-    /// Sessions in the group of a cell.
-    members: BTreeMap<Cell, usize>,
+    /// Sessions in the group of a standpoint.
+    members: BTreeMap<Standpoint, usize>,
 }
 
 #[derive(Debug)]
 struct Bound {
     session: u64,
     gate: u64,
-    cells: Vec<Cell>,
+    /// The group that it is in.
+    at: Option<Standpoint>,
 }
 
 impl<O: Outlet> Publisher<O> {
@@ -78,15 +79,15 @@ impl<O: Outlet> Publisher<O> {
         let gate = outlet.number();
         outlet.put(notice(session, &SessionBound { player: player.0, player_name: name }));
         self.gates.entry(gate).or_insert_with(|| Gate { outlet, sessions: 0, members: BTreeMap::new() }).sessions += 1;
-        self.bound.insert(player, Bound { session, gate, cells: Vec::new() });
+        self.bound.insert(player, Bound { session, gate, at: None });
     }
 
-    /// The player's session leaves all groups. `tell`: the gate is told that its frames are not for us any more.
+    /// The player's session leaves its group. `tell`: the gate is told that its frames are not for us any more.
     pub(crate) fn unbind(&mut self, player: PlayerId, tell: bool) {
         let Some(bound) = self.bound.remove(&player) else { return };
         let Some(gate) = self.gates.get_mut(&bound.gate) else { return };
-        for cell in bound.cells {
-            gate.leave(self.line, cell, bound.session);
+        if let Some(standpoint) = bound.at {
+            gate.leave(self.line, standpoint, bound.session);
         }
         if tell {
             gate.outlet.put(notice(bound.session, &SessionUnbound {}));
@@ -103,22 +104,22 @@ impl<O: Outlet> Publisher<O> {
         self.bound.retain(|_, bound| bound.gate != number);
     }
 
-    /// The player's session joins the group of a cell.
-    pub(crate) fn join(&mut self, player: PlayerId, cell: Cell) {
+    /// The player's session joins the group of a standpoint, and leaves the one that it is in.
+    pub(crate) fn join(&mut self, player: PlayerId, standpoint: Standpoint) {
+        self.leave(player);
         let Some(bound) = self.bound.get_mut(&player) else { return };
         let Some(gate) = self.gates.get_mut(&bound.gate) else { return };
-        bound.cells.push(cell);
-        *gate.members.entry(cell).or_default() += 1;
-        gate.outlet.put(membership(link::GROUP_JOIN, group(self.line, cell), bound.session));
+        bound.at = Some(standpoint);
+        *gate.members.entry(standpoint).or_default() += 1;
+        gate.outlet.put(membership(link::GROUP_JOIN, group(self.line, standpoint), bound.session));
     }
 
-    /// The player's session leaves the group of a cell.
-    pub(crate) fn leave(&mut self, player: PlayerId, cell: Cell) {
+    /// The player's session leaves the group that it is in.
+    pub(crate) fn leave(&mut self, player: PlayerId) {
         let Some(bound) = self.bound.get_mut(&player) else { return };
         let Some(gate) = self.gates.get_mut(&bound.gate) else { return };
-        if let Some(at) = bound.cells.iter().position(|member| *member == cell) {
-            bound.cells.swap_remove(at);
-            gate.leave(self.line, cell, bound.session);
+        if let Some(standpoint) = bound.at.take() {
+            gate.leave(self.line, standpoint, bound.session);
         }
     }
 
@@ -129,12 +130,12 @@ impl<O: Outlet> Publisher<O> {
         gate.outlet.put(LinkFrame { kind: link::DELIVER, flags: 0, id: bound.session, body: frame.into_bytes() });
     }
 
-    /// A frame for everybody in the group of a cell.
-    pub(crate) fn publish(&self, cell: Cell, frame: &Frame) {
+    /// A frame for everybody in the group of a standpoint.
+    pub(crate) fn publish(&self, standpoint: Standpoint, frame: &Frame) {
         let mut body = None;
-        for gate in self.gates.values().filter(|gate| gate.members.contains_key(&cell)) {
+        for gate in self.gates.values().filter(|gate| gate.members.contains_key(&standpoint)) {
             let body = body.get_or_insert_with(|| Publish { except: 0, frame: frame.clone() }.encode()).clone();
-            gate.outlet.put(LinkFrame { kind: link::GROUP_PUBLISH, flags: 0, id: group(self.line, cell), body });
+            gate.outlet.put(LinkFrame { kind: link::GROUP_PUBLISH, flags: 0, id: group(self.line, standpoint), body });
         }
     }
 
@@ -153,20 +154,24 @@ impl<O: Outlet> Publisher<O> {
 }
 
 impl<O: Outlet> Gate<O> {
-    fn leave(&mut self, line: u32, cell: Cell, session: u64) {
-        if let Some(count) = self.members.get_mut(&cell) {
+    fn leave(&mut self, line: u32, standpoint: Standpoint, session: u64) {
+        if let Some(count) = self.members.get_mut(&standpoint) {
             *count -= 1;
             if *count == 0 {
-                self.members.remove(&cell);
+                self.members.remove(&standpoint);
             }
         }
-        self.outlet.put(membership(link::GROUP_LEAVE, group(line, cell), session));
+        self.outlet.put(membership(link::GROUP_LEAVE, group(line, standpoint), session));
     }
 }
 
-/// The number of a cell's group: the line above, the cell (from 1) below.
-pub(crate) fn group(line: u32, cell: Cell) -> u64 {
-    (u64::from(line) << 32) | (u64::from(cell.0) + 1)
+/// Bits of a group's number below those of its part.
+const CELL_BITS: u32 = 24;
+const _: () = assert!(crate::world::CELLS_MAX < 1 << CELL_BITS);
+
+/// The number of a standpoint's group: the line above, then its part, the cell (from 1) below.
+pub(crate) fn group(line: u32, standpoint: Standpoint) -> u64 {
+    (u64::from(line) << 32) | (u64::from(standpoint.part) << CELL_BITS) | (u64::from(standpoint.cell.0) + 1)
 }
 
 fn membership(kind: u16, group: u64, session: u64) -> LinkFrame {

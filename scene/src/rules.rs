@@ -30,6 +30,14 @@ pub trait Rules: Send {
     fn sheet(&self, character: &Character) -> client::Sheet;
     /// Whether a player's character can walk now.
     fn may_walk(&self, entity: &Entity) -> bool;
+    /// Whether a player may go to another line of the map because it likes to; `tick` is now.
+    ///
+    /// # Errors
+    /// With what the client is told.
+    fn may_leave(&self, entity: &Entity, tick: u64) -> Result<(), Fault> {
+        let _ = (entity, tick);
+        Ok(())
+    }
     /// A player came.
     fn entered(&mut self, ctx: &mut Ctx<'_>, entity: EntityId);
     /// A player goes; it is still there.
@@ -180,7 +188,7 @@ impl<'a> Ctx<'a> {
 
     /// Sends a message to everybody who sees the entity's cell.
     pub fn tell_near<M: ClientMessage>(&mut self, entity: EntityId, message: &M) {
-        self.core.publish_at(entity, Frame::encode(0, message));
+        self.core.publish_at(entity, &Frame::encode(0, message));
     }
 
     /// Marks a player for saving at the end of the tick.

@@ -1,7 +1,6 @@
 //! The process as its peers see it: what arrives on links, and to whom it goes.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
@@ -15,8 +14,8 @@ use proto::{
     client::FaultCode,
     ids::PlayerId,
     internal::{
-        CallFaultCode, GoodsLook, PlayerLevel, SceneEnter, SceneLeave, SceneMute, SceneReport, SceneTeleport, SessionBack, SessionEnded,
-        SessionLost, SessionOpened, TradePrepare, TradeSettle,
+        CallFaultCode, GoodsLook, LineClose, LineOpen, PlayerLevel, SceneChangeLine, SceneEnter, SceneLeave, SceneMute, SceneParty,
+        SceneReport, SceneTeleport, SessionBack, SessionEnded, SessionLost, SessionOpened, TradePrepare, TradeSettle,
     },
     link::{Call, FORWARD, LinkFrame, Notice},
 };
@@ -27,7 +26,8 @@ use crate::{
     deal::Deals,
     enter,
     line::{Line, Order},
-    players::{Loss, Players},
+    lines::Lines,
+    players::{Loss, Party, Players},
     world::Input,
 };
 
@@ -44,8 +44,7 @@ pub(crate) struct Scene(Arc<Inner>);
 
 struct Inner {
     process: Process,
-    lines: Vec<Line>,
-    by_map: BTreeMap<String, u32>,
+    lines: Lines,
     players: Players,
     links: SetOnce<Links>,
     calls: Arc<Semaphore>,
@@ -56,14 +55,12 @@ struct Inner {
 }
 
 impl Scene {
-    /// A scene with these lines, before it has links.
-    pub(crate) fn new(process: Process, lines: Vec<Line>, players: Players, lost: mpsc::UnboundedSender<u64>) -> Self {
-        let by_map = lines.iter().map(|line| (line.facts().map.clone(), line.facts().index)).collect();
+    /// A scene before it has links.
+    pub(crate) fn new(process: Process, lines: Lines, players: Players, lost: mpsc::UnboundedSender<u64>) -> Self {
         let (links, calls, draining) = (SetOnce::new(), Arc::new(Semaphore::new(CALLS_MAX)), AtomicBool::new(false));
         Self(Arc::new(Inner {
             process,
             lines,
-            by_map,
             players,
             links,
             calls,
@@ -107,17 +104,12 @@ impl Scene {
         &self.0.players
     }
 
-    pub(crate) fn lines(&self) -> &[Line] {
+    pub(crate) fn lines(&self) -> &Lines {
         &self.0.lines
     }
 
     pub(crate) fn line(&self, index: u32) -> Option<Line> {
-        self.0.lines.get(index as usize).cloned()
-    }
-
-    /// The line of a map that this process hosts.
-    pub(crate) fn line_of(&self, map: &str) -> Option<Line> {
-        self.line(*self.0.by_map.get(map)?)
+        self.0.lines.get(index)
     }
 
     pub(crate) fn events(&self) -> &Events {
@@ -173,12 +165,6 @@ impl Scene {
 
     /// Says what this process hosts and who is here, in parts.
     fn report(&self, center: &Link) {
-        let lines = self.lines().iter().map(|line| proto::internal::LineReport {
-            map: line.facts().map.clone(),
-            line: line.facts().line,
-            players: u32::try_from(self.players().on_line(line.facts().index)).unwrap_or(u32::MAX),
-            players_max: line.facts().players_max,
-        });
         let place = |index: u32| self.line(index).map(|line| (line.facts().map.clone(), line.facts().line));
         let actors = self.players().report(place);
         let mut parts: Vec<SceneReport> =
@@ -186,7 +172,7 @@ impl Scene {
         if parts.is_empty() {
             parts.push(SceneReport::default());
         }
-        parts[0].lines = lines.collect();
+        parts[0].lines = self.line_reports();
         if let Some(last) = parts.last_mut() {
             last.more = false;
         }
@@ -214,7 +200,7 @@ impl Scene {
     }
 
     fn on_gate_down(&self, link: &Link) {
-        for line in self.lines() {
+        for line in self.lines().all() {
             line.order(Order::GateDown(link.number()));
         }
         for (player, line) in self.players().lose_gate(link.number(), self.resume_window()) {
@@ -249,6 +235,10 @@ impl Scene {
                 Ok(mute) => self.on_mute(&mute),
                 Err(err) => tracing::warn!(peer = %link.peer().id, "malformed SceneMute: {err}"),
             },
+            SceneParty::KIND => match SceneParty::decode(frame.body.clone()) {
+                Ok(party) => self.on_party(&party),
+                Err(err) => tracing::warn!(peer = %link.peer().id, "malformed SceneParty: {err}"),
+            },
             // Who a session is, we know from center.
             SessionOpened::KIND => (),
             kind => tracing::warn!(peer = %link.peer().id, kind, "unexpected notice"),
@@ -281,6 +271,13 @@ impl Scene {
         let Some(line) = self.line(seat.line) else { return };
         let ticks = enter::muted_ticks(mute.until_ms, line.facts().tick_hz);
         line.order(Order::Input(Input::Mute { player: PlayerId(mute.player), ticks }));
+    }
+
+    fn on_party(&self, party: &SceneParty) {
+        let Some(seat) = self.players().get(party.player) else { return };
+        let told = Party { id: party.party, leader: party.leader, friends: party.friends.clone() };
+        self.players().change(party.player, |seat| seat.party = told.clone());
+        self.input(seat.line, told.input(party.player));
     }
 
     /// Answers a call in a task of its own, if there is room.
@@ -352,6 +349,9 @@ impl Handler for Scene {
             GoodsLook::KIND => self.answer(call, |scene, call: GoodsLook| async move { scene.goods_look(call).await }),
             TradePrepare::KIND => self.answer(call, |scene, call: TradePrepare| async move { scene.trade_prepare(call).await }),
             TradeSettle::KIND => self.answer(call, |scene, call: TradeSettle| async move { scene.trade_settle(&call) }),
+            LineOpen::KIND => self.answer(call, |scene, call: LineOpen| async move { scene.open_line(call).await }),
+            LineClose::KIND => self.answer(call, |scene, call: LineClose| async move { scene.close_line(call).await }),
+            SceneChangeLine::KIND => self.answer(call, |scene, call: SceneChangeLine| async move { scene.wish_line(call).await }),
             SceneTeleport::KIND => {
                 self.answer(
                     call,

@@ -4,19 +4,26 @@
 //! It knows entering, moving, saying and seeing. Whatever makes it a game is behind [`Rules`].
 
 mod actor;
+mod agenda;
+mod companions;
 mod core;
 mod deal;
 mod encode;
 mod grid;
 mod hash;
 mod input;
+mod keyed;
 mod movement;
+mod reveal;
 mod saves;
+mod shape;
+mod sight;
 #[cfg(test)]
 pub(crate) mod tests;
+mod updates;
 mod view;
 
-use std::hash::Hasher;
+use std::{collections::BTreeSet, hash::Hasher};
 
 use proto::{
     client::{self, Fault, FaultCode},
@@ -26,13 +33,15 @@ use proto::{
 use service::random::Rng;
 
 pub(crate) use self::core::Core;
-use self::{actor::Actor, movement::Pace};
+use self::{actor::Actor, core::Errand, movement::Pace, reveal::Reveal};
 pub use self::{
     actor::{Character, Entity, EntityId, Item, Kind, Looks},
     deal::{Cause, Deal, Goods, Pending, Sides},
     grid::{Cell, Grid, Position},
     hash::StateHash,
-    input::{Class, Destination, Effect, Enter, Input, Request, SaveUnit},
+    input::{Class, Destination, Detail, Effect, Enter, Input, Request, SaveUnit},
+    shape::CELLS_MAX,
+    sight::Standpoint,
 };
 use crate::rules::{Ctx, Rules};
 
@@ -55,14 +64,13 @@ pub struct LineConfig {
     pub speed_max: u32,
     /// Where a player without a good position stands.
     pub start: Position,
+    /// Bytes a second that a client may be told of what is around it.
+    pub client_bytes_s: u32,
     /// Ticks between two saves of a moving player.
     pub save_ticks: u64,
     /// Unlike that of every other line that was ever opened: items are named after it.
     pub boot: u64,
 }
-
-/// Seconds between two samples of where a moving player is.
-const SAMPLE_S: u64 = 5;
 
 /// The rules and the state of one line. `step` is told everything.
 pub struct World {
@@ -86,7 +94,7 @@ impl World {
             self.take(input);
         }
         self.rules.tick(&mut Ctx::new(&mut self.core));
-        self.sample();
+        self.run_errands();
         self.core.tell(&*self.rules, effects);
     }
 
@@ -100,12 +108,33 @@ impl World {
 
     /// Who is here, by rising number.
     pub fn player_ids(&self) -> impl Iterator<Item = PlayerId> + '_ {
-        self.core.players.keys().copied()
+        self.core.players.sorted_keys().into_iter()
     }
 
     /// What a player that is here looks like.
     pub fn looks_of(&self, player: PlayerId) -> Option<Looks> {
         self.core.entity_of(player).map(Entity::looks)
+    }
+
+    /// Whether a player may go elsewhere by its own wish.
+    ///
+    /// # Errors
+    /// With what its client is told.
+    pub fn may_leave(&self, player: PlayerId) -> Result<(), Fault> {
+        match self.core.entity_of(player) {
+            Some(entity) if !entity.is_frozen() => self.rules.may_leave(entity, self.core.tick),
+            _ => Err(Fault::retry(FaultCode::NotNow, "you are on your way, or in a deal", 1_000)),
+        }
+    }
+
+    /// Where a player that is here is.
+    pub fn position_of(&self, player: PlayerId) -> Option<Position> {
+        self.core.entity_of(player).map(Entity::position)
+    }
+
+    /// Whether every player was shown all that is in the cells that it sees.
+    pub fn has_shown_all(&self) -> bool {
+        self.core.revealing.is_empty()
     }
 
     /// Players here.
@@ -131,12 +160,14 @@ impl World {
             Input::Request(request) => self.request(request),
             Input::Teleport { player, to } => self.teleport(*player, *to),
             Input::Mute { player, ticks } => self.mute(*player, *ticks),
+            Input::Party { player, party, friends } => self.set_party(*player, *party, friends),
             Input::Freeze(player) => {
                 self.core.freeze(*player);
                 self.core.news.frozen.insert(*player);
             }
             Input::Hold { player, deal } => self.hold(*player, deal),
             Input::Settle { player, done, tell } => self.settle(*player, *done, tell.as_ref()),
+            Input::Overload { detail, time_permille } => self.overload(*detail, *time_permille),
             Input::Unfreeze { player, fault } => self.unfreeze(*player, fault.as_ref()),
         }
     }
@@ -161,6 +192,7 @@ impl World {
             pending: None,
             muted_until: self.core.tick.saturating_add(enter.muted_ticks),
             view: None,
+            reveal: Reveal::default(),
             corrected: 0,
             unsaved_steps: false,
             unsampled_steps: false,
@@ -228,7 +260,7 @@ impl World {
         }
         let said = client::Said { entity: entity.id.0, from: entity.name.clone(), text: text.to_owned() };
         let cell = entity.cell;
-        self.core.news.happened.push(Effect::Publish(cell, proto::Frame::encode(0, &said)));
+        self.core.publish_around(cell, &proto::Frame::encode(0, &said));
         let chat = event::Chat { channel: "say".into(), text: text.to_owned(), to: String::new() };
         self.core.news.happened.push(Effect::Event(player, Body::Chat(chat)));
     }
@@ -270,26 +302,38 @@ impl World {
         }
     }
 
-    /// Marks who walked for saving, and samples where it is; each player in a tick of its own.
-    fn sample(&mut self) {
-        let core = &mut self.core;
-        let sample_ticks = SAMPLE_S * u64::from(core.config.tick_hz);
-        for (player, id) in &core.players {
-            let Some(entity) = core.entities.get_mut(id) else { continue };
-            let at = entity.position;
-            let Some(actor) = entity.actor.as_mut() else { continue };
+    fn set_party(&mut self, player: PlayerId, party: u64, friends: &BTreeSet<PlayerId>) {
+        if self.core.players.contains_key(&player) {
+            self.core.companions.set(player, party, friends);
+        }
+    }
+
+    fn overload(&mut self, detail: Detail, time_permille: u32) {
+        self.core.detail = detail;
+        if std::mem::replace(&mut self.core.time_permille, time_permille) != time_permille {
+            self.core.tell_time();
+        }
+    }
+
+    /// Saves and samples where players are who walked.
+    fn run_errands(&mut self) {
+        for (player, errand) in self.core.agenda.due(self.core.tick) {
+            let Some(entity) = self.core.entity_of(player) else { continue };
+            let Some(actor) = entity.actor.as_ref() else { continue };
             if actor.pending.is_some() {
-                continue; // its saves wait for the deal, and its steps for them
+                // Its saves wait for the deal, and its steps for them.
+                self.core.agenda.put(self.core.tick + u64::from(self.core.config.tick_hz.max(1)), (player, errand));
+                continue;
             }
-            let due = |period: u64| core.tick.wrapping_add(player.0).is_multiple_of(period.max(1));
-            if actor.unsaved_steps && due(core.config.save_ticks) {
-                actor.unsaved_steps = false;
-                core.news.marks.save(*player, Class::D0);
+            let moved = event::PlayerMoved { position: Some(entity.position.into()) };
+            let Some(actor) = self.core.actor_of(player) else { continue };
+            let flag = if errand == Errand::Save { &mut actor.unsaved_steps } else { &mut actor.unsampled_steps };
+            if !std::mem::take(flag) {
+                continue; // of a player who left and came back meanwhile
             }
-            if actor.unsampled_steps && due(sample_ticks) {
-                actor.unsampled_steps = false;
-                let moved = event::PlayerMoved { position: Some(at.into()) };
-                core.news.happened.push(Effect::Event(*player, Body::PlayerMoved(moved)));
+            match errand {
+                Errand::Save => self.core.news.marks.save(player, Class::D0),
+                Errand::Sample => self.core.news.happened.push(Effect::Event(player, Body::PlayerMoved(moved))),
             }
         }
     }

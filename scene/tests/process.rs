@@ -1,5 +1,6 @@
 //! A whole scene process over loopback links, with a dc, a center and a gate that belong to the test.
 
+mod overload;
 mod peers;
 
 use std::time::Duration;
@@ -8,8 +9,8 @@ use peers::{Seen, Zone};
 use proto::{
     client::{self, CellSnapshot, Entered, Fault, FaultCode, Give, Position, Rehoming, SheetChanged, UsePortal},
     internal::{
-        CallFaultCode, PlayerHanded, PlayerLeft, SceneEnter, SceneLeave, SceneReport, SceneTeleport, SessionBound, SessionEnded,
-        SessionLost, SessionUnbound,
+        CallFaultCode, LineClose, LineOpen, LineReport, PlayerHanded, PlayerLeft, SceneChangeLine, SceneEnter, SceneLeave, SceneParty,
+        SceneReport, SceneTeleport, SessionBound, SessionEnded, SessionLost, SessionUnbound,
     },
 };
 
@@ -37,12 +38,13 @@ async fn who_enters_is_told_everything_in_order_and_who_leaves_is_given_back() {
     zone.gate_sees(|seen| matches!(seen, Seen::Notice(71, notice) if notice.is::<SessionBound>())).await;
     let Seen::Deliver(71, frame) = zone.gate.next().await else { panic!("`Entered` follows at once") };
     assert_eq!((frame.seq(), frame.decode::<Entered>().unwrap().player), (9, 1));
+    let Seen::Join(group, 71) = zone.gate.next().await else { panic!("its group is joined before what is there is told") };
+    let mut cells = Vec::new();
     for _ in 0..9 {
-        let Seen::Join(group, 71) = zone.gate.next().await else { panic!("a group is joined before its snapshot") };
-        let Seen::Deliver(71, frame) = zone.gate.next().await else { panic!("a snapshot follows its join") };
-        let cell = frame.decode::<CellSnapshot>().unwrap().cell;
-        assert_eq!(group & 0xffff_ffff, u64::from(cell) + 1);
+        let Seen::Deliver(71, frame) = zone.gate.next().await else { panic!("snapshots follow") };
+        cells.push(frame.decode::<CellSnapshot>().unwrap().cell);
     }
+    assert_eq!(group & 0xffff_ffff, u64::from(cells[0]) + 1, "the own cell comes first");
     zone.gate_says(71, &SessionEnded::default());
     zone.gate_sees(|seen| matches!(seen, Seen::Notice(71, notice) if notice.is::<SessionUnbound>())).await;
     let left = zone.center_hears::<PlayerLeft>().await;
@@ -188,5 +190,93 @@ async fn a_gate_that_links_again_is_told_everything_anew() {
         !zone.gate.has(|seen| matches!(seen, Seen::Deliver(_, frame) if frame.decode::<Rehoming>().is_ok())),
         "that is the gate's word"
     );
+    zone.stop().await;
+}
+
+fn open(map: &str, line: u32) -> LineOpen {
+    LineOpen { map: map.into(), line, opened_by: "eve".into() }
+}
+
+/// The lines of the next report in which they are `good`.
+async fn reported(zone: &mut Zone, good: impl Fn(&[LineReport]) -> bool) -> Vec<LineReport> {
+    loop {
+        let report = zone.center_hears::<SceneReport>().await;
+        if good(&report.lines) {
+            return report.lines;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_opens_once_and_where_the_zone_file_lets_it() {
+    let mut zone = Zone::start().await;
+    for _ in 0..2 {
+        zone.center_calls(open("meadow", 2)).await.unwrap();
+    }
+    let lines = reported(&mut zone, |lines| lines.len() == 3).await;
+    let second = lines.iter().find(|line| line.line == 2).unwrap();
+    assert_eq!((second.map.as_str(), second.opened_by.as_str(), second.closing), ("meadow", "eve", false));
+    let elsewhere = zone.center_calls(open("forest", 1)).await.unwrap_err();
+    assert_eq!(elsewhere.code(), Some(CallFaultCode::CallInvalid));
+    zone.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closing_line_takes_nobody_and_ends_when_everybody_is_on_another() {
+    let mut zone = Zone::start().await;
+    zone.dc.put(1, Position { x: 12_300, y: 4_500 });
+    zone.center_calls(enter(1, 71, 1)).await.unwrap();
+    zone.gate_delivers::<Entered>(71).await;
+    // There is nowhere to go yet.
+    zone.center_calls(LineClose { map: "meadow".into(), line: 1 }).await.unwrap();
+    reported(&mut zone, |lines| lines.iter().any(|line| line.map == "meadow" && line.closing)).await;
+    let refused = zone.center_calls(enter(2, 72, 1)).await.unwrap_err();
+    assert_eq!(refused.code(), Some(CallFaultCode::CallNoLine));
+    let refused = zone.center_calls(open("meadow", 1)).await.unwrap_err();
+    assert_eq!(refused.code(), Some(CallFaultCode::CallUnavailable), "the earlier line of this number is still there");
+    zone.center_calls(open("meadow", 2)).await.unwrap();
+    let entered = zone.gate_delivers::<Entered>(71).await;
+    assert_eq!((entered.map.as_str(), entered.line, entered.position), ("meadow", 2, Some(Position { x: 12_300, y: 4_500 })));
+    let handed = zone.center_hears::<PlayerHanded>().await;
+    assert_eq!((handed.map.as_str(), handed.line, handed.owner_epoch), ("meadow", 2, 1));
+    reported(&mut zone, |lines| lines.iter().all(|line| line.map != "meadow" || line.line == 2)).await;
+    zone.center_calls(open("meadow", 1)).await.unwrap();
+    zone.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_changes_to_a_line_of_another_scene_by_one_handoff() {
+    let mut zone = Zone::start().await;
+    zone.dc.put(1, Position { x: 12_300, y: 4_500 });
+    zone.center_calls(enter(1, 71, 1)).await.unwrap();
+    zone.gate_delivers::<Entered>(71).await;
+    let own = zone.center_calls(SceneChangeLine { player: 1, scene: "scene-2/77".into(), line: 3 }).await;
+    own.unwrap();
+    let handed = zone.center_hears::<PlayerHanded>().await;
+    assert_eq!((handed.scene.as_str(), handed.map.as_str(), handed.line, handed.owner_epoch), ("scene-2/77", "meadow", 3, 2));
+    assert_eq!(zone.dc.owner_of(1), "scene-2/77");
+    assert_eq!(zone.dc.record(1).position, Some(Position { x: 12_300, y: 4_500 }));
+    let gone = zone.center_calls(SceneChangeLine { player: 1, scene: "scene-2/77".into(), line: 3 }).await.unwrap_err();
+    assert_eq!(gone.code(), Some(CallFaultCode::CallNotFound));
+    zone.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_center_said_of_a_party_comes_back_in_the_report() {
+    let mut zone = Zone::start().await;
+    zone.center_calls(SceneEnter { party: 8, party_leader: 2, ..enter(1, 71, 1) }).await.unwrap();
+    zone.center_calls(SceneEnter { party: 8, party_leader: 2, ..enter(2, 72, 1) }).await.unwrap();
+    zone.center_tells(&SceneParty { player: 2, party: 9, leader: 2, friends: vec![1] });
+    // A link keeps its order: when this is answered, that has been heard.
+    zone.center_calls(open("town", 1)).await.unwrap();
+    zone.center_restarts().await;
+    let report = loop {
+        let report = zone.center_hears::<SceneReport>().await;
+        if !report.actors.is_empty() {
+            break report;
+        }
+    };
+    let parties: Vec<_> = report.actors.iter().map(|actor| (actor.player, actor.party, actor.party_leader)).collect();
+    assert_eq!(parties, [(1, 8, 2), (2, 9, 2)]);
     zone.stop().await;
 }

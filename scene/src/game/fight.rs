@@ -11,6 +11,8 @@ use crate::rules::{Class, Ctx, EntityId, Kind, Looks, Request};
 
 /// How far a strike reaches, in centimetres.
 pub const REACH: u32 = 300;
+/// Seconds for which a player counts as in a fight after a strike.
+const FIGHT_S: u64 = 5;
 
 impl Game {
     pub(super) fn attack(&mut self, ctx: &mut Ctx<'_>, attacker: EntityId, request: &Request) -> Result<(), Fault> {
@@ -52,6 +54,13 @@ impl Game {
             return Err(Fault::retry(FaultCode::NotNow, "on cool-down", wait_ms));
         }
         Ok(())
+    }
+
+    /// Whether an NPC is after a player, or the player has struck within the last seconds.
+    pub(super) fn fights(&self, player: EntityId, tick: u64) -> bool {
+        let hunted = self.npcs.values().any(|npc| npc.foe == Some(player));
+        let calm_at = self.ready_at.get(&player).map_or(0, |ready| ready + (FIGHT_S - 1) * u64::from(self.tick_hz));
+        hunted || tick < calm_at
     }
 
     /// An NPC at arm's length of its foe strikes as often as it can.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proto::{
     Frame,
     client::{Fault, FaultCode},
+    event::{OverloadChanged, event::Body},
     ids::PlayerId,
     record::PlayerRecord,
 };
@@ -14,7 +15,7 @@ use service::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Journey, Line, Order};
+use super::{Journey, Line, Order, Stand};
 use crate::{
     players::Players,
     publisher::{Binding, Publisher},
@@ -82,7 +83,7 @@ impl Outputs {
                 return Some(Input::Hold { player, deal });
             }
             Order::GateDown(number) => self.publisher.gate_down(number),
-            Order::Look(..) | Order::Close(_) => (),
+            Order::Look(..) | Order::MayLeave(..) | Order::Close(_) => (),
         }
         None
     }
@@ -104,11 +105,11 @@ impl Outputs {
         let (mut saves, mut bound, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for effect in effects.drain(..) {
             match effect {
-                Effect::Publish(cell, frame) => self.publisher.publish(cell, &frame),
+                Effect::Publish(standpoint, frame) => self.publisher.publish(standpoint, &frame),
                 Effect::Deliver(player, frame) => self.publisher.deliver(player, frame),
                 Effect::Bind(player) => bound.extend(self.bind(player)),
-                Effect::Join(player, cell) => self.publisher.join(player, cell),
-                Effect::Leave(player, cell) => self.publisher.leave(player, cell),
+                Effect::Join(player, standpoint) => self.publisher.join(player, standpoint),
+                Effect::Leave(player) => self.publisher.leave(player),
                 Effect::Unbind(player) => {
                     let tell = self.leaving.get(&player).is_none_or(|(tell, _)| *tell);
                     self.publisher.unbind(player, tell);
@@ -195,6 +196,25 @@ impl Outputs {
         for player in self.saver.mark(units) {
             let _ = self.reports.lost.send(player);
         }
+    }
+
+    /// The line leaves out more, or less, than before.
+    pub(super) fn tell_overload(&self, before: Stand, now: Stand) {
+        let facts = self.line.facts();
+        let labels = [("map", facts.map.clone()), ("line", facts.line.to_string())];
+        metrics::gauge!("paifang_scene_overload_rung", &labels).set(f64::from(now.rung as u8));
+        metrics::gauge!("paifang_scene_time_permille", &labels).set(f64::from(now.time_permille));
+        metrics::counter!("paifang_scene_overload_steps_total", &labels).increment(1);
+        let subject = Subject { map: facts.map.clone(), line: facts.line, ..Subject::default() };
+        let (from, to) = (before.rung.name().to_owned(), now.rung.name().to_owned());
+        self.reports.events.emit(&subject, Body::OverloadChanged(OverloadChanged { from, to, permille: now.time_permille }));
+        tracing::info!(
+            map = facts.map,
+            line = facts.line,
+            "the ticks take {}: left out is {}",
+            if before.rung < now.rung { "too long" } else { "less" },
+            now.rung.name()
+        );
     }
 
     fn subject(&self, player: PlayerId) -> Subject {

@@ -5,12 +5,16 @@ use std::{collections::VecDeque, time::Duration};
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
+use super::ladder::WHOLE_PERMILLE;
+
 /// Ticks that a line may be late before it gives up catching up: its time then runs slower than the clock.
 const CATCH_UP_MAX: u32 = 5;
 
 /// When the next tick is due.
 #[derive(Debug)]
 pub(crate) struct Schedule {
+    /// From tick to tick when time is whole.
+    whole: Duration,
     period: Duration,
     due: Instant,
 }
@@ -18,7 +22,13 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// The first tick is due at `now`.
     pub(crate) fn new(tick_hz: u32, now: Instant) -> Self {
-        Self { period: Duration::from_secs(1) / tick_hz.max(1), due: now }
+        let whole = Duration::from_secs(1) / tick_hz.max(1);
+        Self { whole, period: whole, due: now }
+    }
+
+    /// From here on so many thousandths of the clock's time pass in the world.
+    pub(crate) fn pace(&mut self, permille: u32) {
+        self.period = self.whole * WHOLE_PERMILLE / permille.max(1);
     }
 
     /// How long to sleep before the next tick.
@@ -37,10 +47,11 @@ impl Schedule {
     }
 }
 
-/// How long the ticks of the last minute took.
+/// How long the ticks of the last minute took, and all of them.
 #[derive(Debug)]
 pub(crate) struct TickTimes {
     parts: VecDeque<(Instant, Histogram<u64>)>,
+    all: Histogram<u64>,
 }
 
 /// A part of the minute, in seconds.
@@ -53,31 +64,41 @@ const LONGEST_US: u64 = 60_000_000;
 impl TickTimes {
     /// No tick yet.
     pub(crate) fn new() -> Self {
-        Self { parts: VecDeque::new() }
+        Self { parts: VecDeque::new(), all: histogram() }
     }
 
     /// A tick took so long.
     pub(crate) fn record(&mut self, now: Instant, took: Duration) {
         let fresh = self.parts.back().is_some_and(|(since, _)| now.saturating_duration_since(*since).as_secs() < PART_S);
         if !fresh {
-            let part = Histogram::new_with_bounds(1, LONGEST_US, 2).expect("these bounds are good");
-            self.parts.push_back((now, part));
+            self.parts.push_back((now, histogram()));
             self.parts.drain(..self.parts.len().saturating_sub(PARTS));
         }
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(LONGEST_US).max(1);
+        self.all.saturating_record(took_us);
         if let Some((_, part)) = self.parts.back_mut() {
-            part.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US).max(1));
+            part.saturating_record(took_us);
         }
+    }
+
+    /// All ticks so far: microseconds and how many ticks took so long. Who reads it twice knows the ticks between.
+    pub(crate) fn counts_us(&self) -> Vec<(u64, u64)> {
+        self.all.iter_recorded().map(|value| (value.value_iterated_to(), value.count_at_value())).collect()
     }
 
     /// Milliseconds: the median, the 99th percentile, the longest.
     pub(crate) fn figures_ms(&self) -> [f64; 3] {
-        let mut all = Histogram::<u64>::new_with_bounds(1, LONGEST_US, 2).expect("these bounds are good");
+        let mut all = histogram();
         for (_, part) in &self.parts {
             all.add(part).expect("all parts have the same bounds");
         }
         let ms = |us: u64| f64::from(u32::try_from(us).unwrap_or(u32::MAX)) / 1_000.0;
         [ms(all.value_at_quantile(0.5)), ms(all.value_at_quantile(0.99)), ms(all.max())]
     }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_US, 2).expect("these bounds are good")
 }
 
 #[cfg(test)]
@@ -91,6 +112,15 @@ mod tests {
         assert_eq!(schedule.wait(start), Duration::ZERO);
         assert!(!schedule.ticked(start + Duration::from_millis(30)));
         assert_eq!(schedule.wait(start + Duration::from_millis(30)), Duration::from_millis(70));
+    }
+
+    #[test]
+    fn ticks_are_farther_apart_when_time_is_slow() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(10, start);
+        schedule.pace(400);
+        assert!(!schedule.ticked(start));
+        assert_eq!(schedule.wait(start), Duration::from_millis(250));
     }
 
     #[test]
@@ -115,5 +145,7 @@ mod tests {
             times.record(start + Duration::from_secs(second), Duration::from_millis(2));
         }
         assert!(times.figures_ms()[2] < 3.0);
+        let counts = times.counts_us();
+        assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 71, "none is forgotten here: {counts:?}");
     }
 }

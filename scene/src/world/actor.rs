@@ -7,6 +7,8 @@ use super::{
     deal::Pending,
     grid::{Cell, Position},
     movement::Budget,
+    reveal::Reveal,
+    sight::Standpoint,
 };
 
 /// Names an entity of a line while the line is open. From 1.
@@ -106,8 +108,9 @@ pub struct Entity {
     pub(super) cell: Cell,
     /// The cell in which the watchers were last told of it; none: they were not.
     pub(super) shown: Option<Cell>,
-    pub(super) moved: bool,
     pub(super) changed: bool,
+    /// Whether this tick's news have it.
+    pub(super) listed: bool,
     pub(super) actor: Option<Box<Actor>>,
 }
 
@@ -124,8 +127,9 @@ pub struct Actor {
     /// The deal for which it is held: meanwhile it does not change.
     pub(super) pending: Option<Box<Pending>>,
     pub(super) muted_until: u64,
-    /// The middle of the cells whose groups it is in.
-    pub(super) view: Option<Cell>,
+    /// From where its session sees: the group that it is in.
+    pub(super) view: Option<Standpoint>,
+    pub(super) reveal: Reveal,
     /// The last tick in which it was corrected.
     pub(super) corrected: u64,
     pub(super) unsaved_steps: bool,
@@ -173,10 +177,6 @@ impl Entity {
         self.actor.as_ref().map(|actor| &actor.character)
     }
 
-    pub(super) fn touched(&self) -> bool {
-        self.moved || self.changed || self.shown.is_none()
-    }
-
     pub(super) fn out(&self) -> client::Entity {
         client::Entity {
             entity: self.id.0,
@@ -187,6 +187,7 @@ impl Entity {
             hp: self.looks.hp,
             hp_max: self.looks.hp_max,
             link_lost: self.link_lost,
+            cell: self.cell.0,
         }
     }
 }

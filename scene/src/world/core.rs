@@ -17,12 +17,19 @@ use service::random::Rng;
 use super::{
     LineConfig,
     actor::{Actor, Character, Entity, EntityId, Kind, Looks},
+    agenda::{Agenda, own_tick},
+    companions::Companions,
     deal::Sides,
-    grid::{Cell, Grid, Position},
+    grid::{Cell, Grid, Member, Position},
     hash::StateHash,
-    input::{Destination, Effect},
+    input::{Destination, Detail, Effect},
+    keyed::Keyed,
     saves::Marks,
+    sight::{Standpoint, Views},
 };
+
+/// Ticks that lie so far back that nothing happened in them.
+const LONG_AGO: u32 = u32::MAX / 2;
 
 /// What a world is but for its rules.
 #[derive(Clone, Debug)]
@@ -30,12 +37,28 @@ pub struct Core {
     pub(super) config: LineConfig,
     pub(super) tick: u64,
     pub(super) rng: Rng,
-    pub(super) entities: BTreeMap<EntityId, Entity>,
-    pub(super) players: BTreeMap<PlayerId, EntityId>,
+    pub(super) entities: Keyed<EntityId, Entity>,
+    pub(super) players: Keyed<PlayerId, EntityId>,
     pub(super) grid: Grid,
+    pub(super) views: Views,
+    /// Players who were not shown all of their cells yet.
+    pub(super) revealing: BTreeSet<PlayerId>,
+    pub(super) companions: Companions,
+    pub(super) detail: Detail,
+    pub(super) time_permille: u32,
+    pub(super) agenda: Agenda<(PlayerId, Errand)>,
     pub(super) news: News,
     next_entity: u32,
     items_made: u64,
+}
+
+/// What has to be done for a player some time after it walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Save where it is.
+    Save,
+    /// Tell the logs where it is.
+    Sample,
 }
 
 /// What one tick has to tell; empty between ticks.
@@ -43,8 +66,10 @@ pub struct Core {
 pub struct News {
     /// Effects in the order in which they happened.
     pub(super) happened: Vec<Effect>,
-    /// Entities that moved, changed or are new, each once, in the order in which it first did.
-    pub(super) touched: Vec<EntityId>,
+    /// Entities that are new, changed, or may be in another cell, each once, in the order in which it first was.
+    pub(super) listed: Vec<EntityId>,
+    /// Players who may stand elsewhere than their session sees from.
+    pub(super) shifted: Vec<PlayerId>,
     /// Shown entities that are no more, with the cell in which they were shown.
     pub(super) gone: Vec<(EntityId, Cell)>,
     /// Players that are told everything anew.
@@ -70,9 +95,15 @@ impl Core {
             config,
             tick: 0,
             rng,
-            entities: BTreeMap::new(),
-            players: BTreeMap::new(),
+            entities: Keyed::default(),
+            players: Keyed::default(),
             grid,
+            views: Views::default(),
+            revealing: BTreeSet::new(),
+            companions: Companions::default(),
+            detail: Detail::Full,
+            time_permille: 1_000,
+            agenda: Agenda::default(),
             news: News::default(),
             next_entity: 1,
             items_made: 0,
@@ -81,6 +112,10 @@ impl Core {
 
     pub(super) fn entity_of(&self, player: PlayerId) -> Option<&Entity> {
         self.entities.get(self.players.get(&player)?)
+    }
+
+    pub(super) fn actor(&self, player: PlayerId) -> Option<&Actor> {
+        self.entity_of(player)?.actor.as_deref()
     }
 
     pub(super) fn actor_of(&mut self, player: PlayerId) -> Option<&mut Actor> {
@@ -96,10 +131,12 @@ impl Core {
             self.players.insert(actor.player, id);
         }
         let name = name.to_owned();
-        let entity = Entity { id, kind, name, position, looks, link_lost: false, cell, shown: None, moved: false, changed: false, actor };
+        let entity = Entity { id, kind, name, position, looks, link_lost: false, cell, shown: None, changed: false, listed: true, actor };
+        let long_ago = self.wire_tick().wrapping_sub(LONG_AGO);
+        let member = Member { entity: id, at: position, moved: long_ago, stirred: long_ago, is_player: kind == Kind::Player };
         self.entities.insert(id, entity);
-        self.grid.insert(cell, id);
-        self.news.touched.push(id);
+        self.grid.insert(cell, member);
+        self.news.listed.push(id);
         id
     }
 
@@ -113,8 +150,11 @@ impl Core {
         if let Some(actor) = &entity.actor {
             self.players.remove(&actor.player);
             self.news.arrivals.remove(&actor.player);
+            self.revealing.remove(&actor.player);
+            self.companions.forget(actor.player);
             if let Some(view) = actor.view {
-                self.grid.unwatch(view);
+                self.grid.unwatch(view.cell);
+                self.views.leave(view);
             }
         }
         Some(entity)
@@ -123,34 +163,41 @@ impl Core {
     /// Moves an entity, whoever wants it; positions off the map are moved to its edge.
     pub(crate) fn put(&mut self, id: EntityId, to: Position) {
         let to = self.grid.clamp(to);
-        let cell = self.grid.cell_of(to);
-        let Some(entity) = self.entities.get_mut(&id) else { return };
-        if entity.position == to {
-            return;
-        }
-        if !entity.touched() {
-            self.news.touched.push(id);
-        }
+        let (cell, now) = (self.grid.cell_of(to), self.wire_tick());
+        let Some(entity) = self.entities.get_mut(&id).filter(|entity| entity.position != to) else { return };
         entity.position = to;
-        entity.moved = true;
-        if let Some(actor) = &mut entity.actor {
-            (actor.unsaved_steps, actor.unsampled_steps) = (true, true);
-        }
         let old = std::mem::replace(&mut entity.cell, cell);
-        if old != cell {
-            self.grid.remove(old, id);
-            self.grid.insert(cell, id);
+        if old != cell && !std::mem::replace(&mut entity.listed, true) {
+            self.news.listed.push(id);
+        }
+        if let Some(actor) = &mut entity.actor {
+            note_steps(actor, self.tick, &self.config, &mut self.agenda);
+            if actor.view.is_some_and(|view| view != self.views.standpoint(&self.grid, cell, to)) {
+                self.news.shifted.push(actor.player);
+            }
+        }
+        if old == cell {
+            if let Some(member) = self.grid.member_mut(cell, id) {
+                (member.at, member.moved) = (to, now);
+            }
+        } else if let Some(member) = self.grid.remove(old, id) {
+            self.grid.insert(cell, Member { at: to, moved: now, ..member });
         }
     }
 
     /// Changes what everybody sees of an entity.
     pub(super) fn change(&mut self, id: EntityId, change: impl FnOnce(&mut Entity)) {
+        let now = self.wire_tick();
         let Some(entity) = self.entities.get_mut(&id) else { return };
-        if !entity.touched() {
-            self.news.touched.push(id);
-        }
         change(entity);
         entity.changed = true;
+        if !std::mem::replace(&mut entity.listed, true) {
+            self.news.listed.push(id);
+        }
+        let cell = entity.cell;
+        if let Some(member) = self.grid.member_mut(cell, id) {
+            member.stirred = now;
+        }
     }
 
     /// The player is told everything anew at the end of the tick.
@@ -242,7 +289,7 @@ impl Core {
 
     pub(crate) fn near(&self, at: Position, distance: u32) -> Vec<EntityId> {
         let members = self.grid.near(at, distance).flat_map(|cell| self.grid.members(cell));
-        members.filter(|id| self.entities.get(id).is_some_and(|entity| entity.position.is_within(at, distance))).copied().collect()
+        members.filter(|member| member.at.is_within(at, distance)).map(|member| member.entity).collect()
     }
 
     pub(crate) fn is_watched(&self, id: EntityId) -> bool {
@@ -277,10 +324,19 @@ impl Core {
         &mut self.news.marks
     }
 
-    pub(crate) fn publish_at(&mut self, id: EntityId, frame: Frame) {
-        let Some(cell) = self.entities.get(&id).map(|entity| entity.cell) else { return };
-        if 0 < self.grid.watchers(cell) {
-            self.news.happened.push(Effect::Publish(cell, frame));
+    pub(crate) fn publish_at(&mut self, id: EntityId, frame: &Frame) {
+        if let Some(cell) = self.entities.get(&id).map(|entity| entity.cell) {
+            self.publish_around(cell, frame);
+        }
+    }
+
+    /// Tells everybody who sees a cell.
+    pub(super) fn publish_around(&mut self, cell: Cell, frame: &Frame) {
+        for from in self.grid.around(cell) {
+            let Some(view) = self.views.get_mut(from) else { continue };
+            view.owe(frame.bytes().len());
+            let publish = |part| Effect::Publish(Standpoint { cell: from, part }, frame.clone());
+            self.news.happened.extend(view.parts().map(publish));
         }
     }
 
@@ -289,11 +345,33 @@ impl Core {
         self.news.travels.push((player, to));
     }
 
+    /// Ticks on the wire have 32 bits; clients compare them only with their neighbours.
+    pub(super) fn wire_tick(&self) -> u32 {
+        u32::try_from(self.tick & u64::from(u32::MAX)).expect("masked")
+    }
+
     pub(super) fn hash(&self, to: &mut StateHash) {
         self.tick.hash(to);
         to.write_u64(self.rng.state());
         self.next_entity.hash(to);
         self.items_made.hash(to);
-        self.entities.hash(to);
+        (self.detail, self.time_permille).hash(to);
+        for id in self.entities.sorted_keys() {
+            self.entities[&id].hash(to);
+        }
+    }
+}
+
+/// Seconds between two samples of where a moving player is.
+const SAMPLE_S: u64 = 5;
+
+/// A player walked: it is to be saved and sampled, each in a tick of its own.
+pub(super) fn note_steps(actor: &mut Actor, now: u64, config: &LineConfig, agenda: &mut Agenda<(PlayerId, Errand)>) {
+    let own = |period: u64| own_tick(now, period, actor.player.0);
+    if !std::mem::replace(&mut actor.unsaved_steps, true) {
+        agenda.put(own(config.save_ticks), (actor.player, Errand::Save));
+    }
+    if !std::mem::replace(&mut actor.unsampled_steps, true) {
+        agenda.put(own(SAMPLE_S * u64::from(config.tick_hz)), (actor.player, Errand::Sample));
     }
 }

@@ -1,94 +1,100 @@
 //! The frames that tell of cells, cut so that none is longer than a client takes.
 
 use prost::Message;
-use proto::{Frame, client, kinds::TO_CLIENT_BODY_MAX};
+use proto::{
+    ClientMessage, Frame,
+    client::{self, CellChanges},
+    kinds::TO_CLIENT_BODY_MAX,
+};
 
 use super::{
     actor::{Entity, EntityId},
-    grid::{Cell, Position},
+    grid::Cell,
 };
 
-/// Entities in one [`client::CellMoves`]: three numbers of at most five bytes each, and the head.
-const MOVES_MAX: usize = (TO_CLIENT_BODY_MAX - 64) / 15;
 /// Bytes of a body that lists may fill; the head takes the rest.
-const LISTS_BYTES_MAX: usize = TO_CLIENT_BODY_MAX - 64;
+pub const LISTS_BYTES_MAX: usize = TO_CLIENT_BODY_MAX - 64;
+/// Bytes of a part of a snapshot. Short, so that a client that is shown a crowd is shown it little by little.
+const SNAPSHOT_BYTES: usize = 4 * 1024;
 
-/// Who moved in a cell. A keyframe that has to be cut is no keyframe: no part has every entity.
-pub fn moves(cell: Cell, tick: u32, moved: &[(EntityId, Position)], keyframe: bool) -> Vec<Frame> {
-    let keyframe = keyframe && moved.len() <= MOVES_MAX;
-    let frame = |part: &[(EntityId, Position)]| {
-        let message = client::CellMoves {
-            cell: cell.0,
-            tick,
-            entity: part.iter().map(|(entity, _)| entity.0).collect(),
-            x: part.iter().map(|(_, at)| at.x).collect(),
-            y: part.iter().map(|(_, at)| at.y).collect(),
-            keyframe,
-        };
-        Frame::encode(0, &message)
-    };
-    moved.chunks(MOVES_MAX).map(frame).collect()
+/// A part of what is in a cell.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// For the client.
+    pub frame: Frame,
+    /// The last that is in it, if there are more.
+    pub last: Option<EntityId>,
 }
 
-/// Everything in a cell; at least one frame, so that the client knows that it sees the cell.
-pub fn snapshot<'a>(cell: Cell, tick: u32, entities: impl Iterator<Item = &'a Entity>) -> Vec<Frame> {
-    let mut frames = Vec::new();
+/// What is in a cell, or, of a full one, what fits; at least an empty frame, so that the client knows that it sees the cell.
+pub fn snapshot<'a>(cell: Cell, tick: u32, entities: impl Iterator<Item = &'a Entity>) -> Part {
     let mut part = client::CellSnapshot { cell: cell.0, tick, entities: Vec::new() };
-    let mut bytes = 0;
+    let (mut bytes, mut last) = (0, None);
     for entity in entities {
-        let entity = entity.out();
-        let length = listed_len(&entity);
-        if LISTS_BYTES_MAX < bytes + length {
-            frames.push(Frame::encode(0, &part));
-            part.entities.clear();
-            bytes = 0;
+        let out = entity.out();
+        bytes += listed_len(&out);
+        if SNAPSHOT_BYTES < bytes && last.is_some() {
+            return Part { frame: Frame::encode(0, &part), last };
         }
-        bytes += length;
-        part.entities.push(entity);
+        last = Some(entity.id());
+        part.entities.push(out);
     }
-    frames.push(Frame::encode(0, &part));
-    frames
+    Part { frame: Frame::encode(0, &part), last: None }
 }
 
-/// What the watchers of a cell are told of one tick.
-#[derive(Debug, Default)]
+/// What those who see from one cell are told of one tick, encoded as it comes: protobuf messages that are written one after another read
+/// as one, so what several cells are told is encoded once.
+#[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// Who came into the cell.
-    pub entered: Vec<client::Entity>,
-    /// Who left it.
-    pub left: Vec<client::EntityLeft>,
-    /// Whose looks changed.
-    pub changed: Vec<client::Entity>,
+    full: Vec<Frame>,
+    open: Vec<u8>,
 }
 
-/// What came, went and changed; no frame if nothing did.
-pub fn changes(cell: Cell, tick: u32, changes: Changes) -> Vec<Frame> {
-    let empty = || client::CellChanges { cell: cell.0, tick, ..client::CellChanges::default() };
-    let mut frames = Vec::new();
-    let (mut part, mut bytes) = (empty(), 0);
-    let mut room = |part: &mut client::CellChanges, length: usize| {
-        if LISTS_BYTES_MAX < bytes + length {
-            frames.push(Frame::encode(0, &std::mem::replace(part, empty())));
-            bytes = 0;
+impl Changes {
+    /// Adds a piece.
+    pub fn add(&mut self, tick: u32, piece: &[u8]) {
+        if LISTS_BYTES_MAX < self.open.len() + piece.len() {
+            self.close();
         }
-        bytes += length;
-    };
-    for left in changes.left {
-        room(&mut part, listed_len(&left));
-        part.left.push(left);
+        if self.open.is_empty() {
+            CellChanges { tick, ..CellChanges::default() }.encode(&mut self.open).expect("a vector grows");
+        }
+        self.open.extend_from_slice(piece);
     }
-    for entity in changes.entered {
-        room(&mut part, listed_len(&entity));
-        part.entered.push(entity);
+
+    /// The frames; none if nothing changed. Nothing is left.
+    pub fn take(&mut self) -> Vec<Frame> {
+        self.close();
+        std::mem::take(&mut self.full)
     }
-    for entity in changes.changed {
-        room(&mut part, listed_len(&entity));
-        part.changed.push(entity);
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.full.push(Frame::from_body(CellChanges::KIND, 0, &self.open));
+            self.open.clear();
+        }
     }
-    if 0 < bytes {
-        frames.push(Frame::encode(0, &part));
-    }
-    frames
+}
+
+/// The piece that tells that an entity came into sight.
+pub fn entered(entity: &Entity) -> Vec<u8> {
+    CellChanges { entered: vec![entity.out()], ..CellChanges::default() }.encode_to_vec()
+}
+
+/// The piece that tells that an entity went out of sight.
+pub fn left(entity: EntityId) -> Vec<u8> {
+    CellChanges { left: vec![entity.0], ..CellChanges::default() }.encode_to_vec()
+}
+
+/// The piece that tells that an entity is in another cell.
+pub fn crossed(entity: EntityId, cell: Cell) -> Vec<u8> {
+    let crossed = client::EntityCrossed { entity: entity.0, cell: cell.0 };
+    CellChanges { crossed: vec![crossed], ..CellChanges::default() }.encode_to_vec()
+}
+
+/// The piece that tells of an entity's looks.
+pub fn changed(entity: &Entity) -> Vec<u8> {
+    CellChanges { changed: vec![entity.out()], ..CellChanges::default() }.encode_to_vec()
 }
 
 /// Bytes that a message takes in a list: itself, a tag, and a length of at most three bytes.
@@ -101,33 +107,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lists_are_cut_and_nothing_is_lost() {
-        let at = Position { x: i32::MAX, y: i32::MIN };
-        let moved: Vec<(EntityId, Position)> = (0..10_000).map(|entity| (EntityId(u32::MAX - entity), at)).collect();
-        let frames = moves(Cell(u32::MAX), u32::MAX, &moved, true);
-        assert!(1 < frames.len());
-        let parts: Vec<client::CellMoves> = frames.iter().map(|frame| frame.decode().unwrap()).collect();
-        assert_eq!(parts.iter().map(|part| part.entity.len()).sum::<usize>(), 10_000);
-        assert!(parts.iter().all(|part| !part.keyframe && part.entity.len() == part.x.len() && part.x.len() == part.y.len()));
+    fn pieces_read_as_one_message_and_long_lists_are_cut() {
+        let mut changes = Changes::default();
+        assert!(changes.take().is_empty());
+        changes.add(7, &left(EntityId(5)));
+        changes.add(7, &crossed(EntityId(6), Cell(3)));
+        changes.add(7, &left(EntityId(8)));
+        let [frame] = &changes.take()[..] else { panic!("one frame") };
+        let read: CellChanges = frame.decode().unwrap();
+        let crossed = vec![client::EntityCrossed { entity: 6, cell: 3 }];
+        assert_eq!(read, CellChanges { tick: 7, left: vec![5, 8], crossed, ..CellChanges::default() });
 
-        let entity =
-            |entity: u32| client::Entity { entity, name: "n".repeat(64), level: u32::MAX, hp: u32::MAX, ..client::Entity::default() };
-        let news = Changes {
-            entered: (0..2_000).map(entity).collect(),
-            left: (0..2_000).map(|entity| client::EntityLeft { entity, to_cell: Some(u32::MAX) }).collect(),
-            changed: (0..2_000).map(entity).collect(),
-        };
-        let parts: Vec<client::CellChanges> = changes(Cell(1), 1, news).iter().map(|frame| frame.decode().unwrap()).collect();
-        assert!(2 < parts.len());
-        assert_eq!(parts.iter().map(|part| part.entered.len()).sum::<usize>(), 2_000);
-        assert_eq!(parts.iter().map(|part| part.left.len()).sum::<usize>(), 2_000);
-        assert_eq!(parts.iter().map(|part| part.changed.len()).sum::<usize>(), 2_000);
+        (0..50_000).for_each(|entity| changes.add(7, &left(EntityId(entity))));
+        let parts: Vec<CellChanges> = changes.take().iter().map(|frame| frame.decode().unwrap()).collect();
+        assert!(1 < parts.len() && parts.iter().all(|part| part.tick == 7));
+        assert_eq!(parts.iter().map(|part| part.left.len()).sum::<usize>(), 50_000);
+        assert!(changes.take().is_empty());
     }
 
     #[test]
-    fn an_empty_cell_has_a_snapshot_and_no_changes() {
-        assert_eq!(snapshot(Cell(3), 1, std::iter::empty()).len(), 1);
-        assert!(changes(Cell(3), 1, Changes::default()).is_empty());
-        assert!(moves(Cell(3), 1, &[], true).is_empty());
+    fn an_empty_cell_has_a_snapshot() {
+        let part = snapshot(Cell(3), 1, std::iter::empty());
+        assert!(part.last.is_none());
+        assert_eq!(part.frame.decode::<client::CellSnapshot>().unwrap().cell, 3);
     }
 }

@@ -1,11 +1,14 @@
 //! What a world is told, and what it answers.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use proto::{Frame, client::Fault, event::event::Body, ids::PlayerId, record::PlayerRecord};
 
 use super::{
     deal::{Deal, Sides},
-    grid::{Cell, Position},
+    grid::Position,
+    sight::Standpoint,
 };
 
 /// What happens to a world from outside, in the order in which it happens.
@@ -64,6 +67,15 @@ pub enum Input {
         /// For how long.
         ticks: u64,
     },
+    /// Whom the player is with: what these do it sees before what others do, when it can't be shown all.
+    Party {
+        /// Who.
+        player: PlayerId,
+        /// Its party; 0: none.
+        party: u64,
+        /// Its friends, here or not.
+        friends: BTreeSet<PlayerId>,
+    },
     /// The player is about to go to another line; its record is wanted ([`Effect::Frozen`]). Each freeze needs an unfreeze.
     Freeze(PlayerId),
     /// Hold the player for a deal, if the rules allow it; answered by [`Effect::Held`]. One that is held has to be settled.
@@ -82,6 +94,13 @@ pub enum Input {
         /// For its client, after what the rules say.
         tell: Option<Frame>,
     },
+    /// What the line leaves out from now on, because its ticks take too long.
+    Overload {
+        /// Which updates.
+        detail: Detail,
+        /// How many thousandths of the clock's time pass in the world.
+        time_permille: u32,
+    },
     /// A journey has ended and the player stays; it is told why.
     Unfreeze {
         /// Who.
@@ -89,6 +108,18 @@ pub enum Input {
         /// Why.
         fault: Option<Fault>,
     },
+}
+
+/// Which updates of positions are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Detail {
+    /// All.
+    #[default]
+    Full,
+    /// Of what is farther away, less often.
+    FartherRarer,
+    /// So, and of everything only in every second tick.
+    HalfRate,
 }
 
 /// A player that comes.
@@ -149,17 +180,17 @@ pub struct Destination {
 /// What the shell has to do, in this order.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// A frame for everybody who sees the cell.
-    Publish(Cell, Frame),
+    /// A frame for everybody who stands there.
+    Publish(Standpoint, Frame),
     /// A frame for one player.
     Deliver(PlayerId, Frame),
     /// The player's session is bound from here on; it is in no group yet.
     Bind(PlayerId),
-    /// The player's session joins the group of a cell.
-    Join(PlayerId, Cell),
-    /// The player's session leaves the group of a cell.
-    Leave(PlayerId, Cell),
-    /// The player is gone: its session leaves all groups.
+    /// The player's session joins the group of those who stand there. It is in none.
+    Join(PlayerId, Standpoint),
+    /// The player's session leaves its group.
+    Leave(PlayerId),
+    /// The player is gone: its session leaves its group.
     Unbind(PlayerId),
     /// Save these.
     Save(SaveUnit),

@@ -15,8 +15,13 @@ use std::{
 pub use dc::FakeDc;
 use proto::{
     ClientMessage, Frame,
-    internal::{CallFaultCode, Done, LinePick, LinePicked, PlayerHanded, PlayerLeft, SceneReport, SessionBound, SessionUnbound},
-    link::{Call, DELIVER, FORWARD, GROUP_JOIN, LinkFrame, Notice, get_session},
+    client::TimeFactor,
+    event::{OverloadChanged, event::Body},
+    internal::{
+        CallFaultCode, Done, EventsAppend, EventsStored, LineOpen, LinePick, LinePicked, PlayerHanded, PlayerLeft, SceneReport,
+        SessionBound, SessionUnbound,
+    },
+    link::{Call, DELIVER, FORWARD, GROUP_JOIN, GROUP_PUBLISH, LinkFrame, Notice, Publish, get_session},
 };
 use service::{CallError, Handler, IncomingCall, Link, Links, Process, ProcessId, ProcessKind, link::fault};
 use tempfile::TempDir;
@@ -38,6 +43,10 @@ pub enum Seen {
     Notice(u64, Told),
     Deliver(u64, Frame),
     Join(u64, u64),
+    /// A frame for a group about the pace of time.
+    Time(TimeFactor),
+    /// A behaviour event.
+    Overload(OverloadChanged),
 }
 
 /// What a peer was told, in order.
@@ -95,6 +104,10 @@ impl Handler for Peer {
             .or_else(|| told::<SceneReport>(&frame));
         let seen = match frame.kind {
             DELIVER => Seen::Deliver(frame.id, Frame::from_bytes(frame.body).expect("a whole frame")),
+            GROUP_PUBLISH => match Publish::decode(frame.body).expect("a whole frame").frame.decode() {
+                Ok(factor) => Seen::Time(factor),
+                Err(_) => return,
+            },
             GROUP_JOIN => Seen::Join(frame.id, get_session(&frame.body).expect("a session")),
             _ => match notice {
                 Some(told) => Seen::Notice(frame.id, told),
@@ -104,12 +117,28 @@ impl Handler for Peer {
         let _ = self.sender.send(seen);
     }
 
-    async fn on_call(&self, _: &Link, call: IncomingCall) {
+    async fn on_call(&self, link: &Link, call: IncomingCall) {
         match call.kind {
             LinePick::KIND if self.refuse_lines.load(Ordering::Relaxed) => {
                 call.answer::<LinePick>(Err(fault(CallFaultCode::CallNoLine, "all lines are full")));
             }
-            LinePick::KIND => call.answer::<LinePick>(Ok(LinePicked { scene: "scene-2/77".into(), line: 1 })),
+            LinePick::KIND => {
+                let pick: LinePick = call.parse().expect("a good call");
+                // The forest is another scene's. Whoever can't keep line 1 goes to line 2.
+                let own = format!("{}/{}", link.peer().id, link.peer().incarnation);
+                let scene = if pick.map == "forest" { "scene-2/77".into() } else { own };
+                call.answer::<LinePick>(Ok(LinePicked { scene, line: 1 + pick.line }));
+            }
+            EventsAppend::KIND => {
+                let append: EventsAppend = call.parse().expect("a good call");
+                let highest_sequence = append.first_sequence + append.events.len() as u64 - 1;
+                for event in append.events {
+                    if let Some(Body::OverloadChanged(changed)) = event.body {
+                        let _ = self.sender.send(Seen::Overload(changed));
+                    }
+                }
+                call.answer::<EventsAppend>(Ok(EventsStored { highest_sequence }));
+            }
             PlayerHanded::KIND => {
                 let handed: PlayerHanded = call.parse().expect("a good call");
                 let _ = self.sender.send(Seen::Notice(0, Told(Box::new(handed))));
@@ -144,6 +173,13 @@ impl PeerProcess {
 
     pub fn has(&mut self, good: impl Fn(&Seen) -> bool) -> bool {
         self.log.has(good)
+    }
+
+    pub async fn overload(&mut self) -> OverloadChanged {
+        let Seen::Overload(changed) = self.log.find(|seen| matches!(seen, Seen::Overload(_))).await else {
+            unreachable!("it was looked for")
+        };
+        changed
     }
 
     pub fn heard<N: 'static>(&mut self) -> bool {
@@ -181,18 +217,26 @@ pub struct Zone {
 
 impl Zone {
     pub async fn start() -> Self {
-        let text = service::config::DEV_ZONE.replace("tick_hz: 10", "tick_hz: 50");
+        Self::start_with(("tick_hz: 50", "tick_hz: 50"), scene::game::open).await
+    }
+
+    /// With one text of the zone file in place of another, and with other rules.
+    pub async fn start_with(change: (&str, &str), rules: scene::rules::OpenRules) -> Self {
+        let text = service::config::DEV_ZONE.replace("tick_hz: 10", "tick_hz: 50").replace(change.0, change.1);
         let zone = service::Zone::for_test(&text).unwrap();
         let data = tempfile::tempdir().unwrap();
         let scene = Process::for_test(&zone, "scene-1", data.path());
         // Before its dc: the start order does not matter.
-        let running = tokio::spawn(scene::run(scene.clone()));
+        let running = tokio::spawn(scene::run_with(scene.clone(), rules));
         let dc = FakeDc::start(&zone, &data).await;
         let center = PeerProcess::start(&zone, "center-1", data.path()).await;
         let gate = PeerProcess::start(&zone, "gate-1", data.path()).await;
         timeout(WITHIN, scene.ready.ready()).await.expect("ready when dc is linked");
-        center.scene().await;
         gate.scene().await;
+        for map in ["meadow", "town"] {
+            let open = LineOpen { map: map.into(), line: 1, opened_by: "center".into() };
+            center.scene().await.call(&open, WITHIN).await.expect("the line opens");
+        }
         Self { zone, data, scene, running, dc, center, gate }
     }
 
@@ -204,6 +248,10 @@ impl Zone {
         let seen = self.center.log.find(|seen| matches!(seen, Seen::Notice(_, told) if told.is::<N>())).await;
         let Seen::Notice(_, told) = seen else { unreachable!("it was looked for") };
         told.0.downcast_ref::<N>().expect("it was looked for").clone()
+    }
+
+    pub fn center_tells<N: Notice>(&self, notice: &N) {
+        self.center.links.get(&ProcessId("scene-1".into())).unwrap().notify(0, notice).unwrap();
     }
 
     pub fn gate_says<N: Notice>(&self, session: u64, notice: &N) {
@@ -244,6 +292,11 @@ impl Zone {
         self.center.process.tasks.stop(WITHIN).await.unwrap();
         self.center = PeerProcess::start(&self.zone, "center-1", &self.data.path().join("again")).await;
         self.center.scene().await;
+    }
+
+    /// A logsvc, of which only what it was told is kept.
+    pub async fn start_logsvc(&self) -> PeerProcess {
+        PeerProcess::start(&self.zone, "logsvc-1", self.data.path()).await
     }
 
     pub async fn stop(mut self) {

@@ -1,4 +1,5 @@
-//! A line, a gate that knows groups and nothing else, and clients that believe what they are told.
+//! A line, a gate that knows groups and nothing else, and clients that read what they are sent as every client does. The gate may lose moves,
+//! and hold back what is for a client that lost its connection, as a gate does until it resumes.
 
 use std::{
     cell::RefCell,
@@ -6,11 +7,15 @@ use std::{
     rc::Rc,
 };
 
+use ::client::{Event, WorldView};
 use proto::{
     ClientMessage, Frame,
-    client::{self, CellChanges, CellGone, CellMoves, CellSnapshot, Entered, Said},
+    client::{CellMoves, Entered, Entity, Said},
+    ids::PlayerId,
+    kinds::Delivery,
     link::{DELIVER, GROUP_JOIN, GROUP_LEAVE, GROUP_PUBLISH, LinkFrame, Publish, get_session},
 };
+use service::random::Rng;
 
 use crate::{
     publisher::{Binding, Outlet, Publisher},
@@ -36,8 +41,9 @@ impl Outlet for Ear {
         let mut ear = self.0.borrow_mut();
         match frame.kind {
             GROUP_JOIN => {
-                let joined = ear.groups.entry(frame.id).or_default().insert(get_session(&frame.body).unwrap());
-                assert!(joined, "joined twice");
+                let session = get_session(&frame.body).unwrap();
+                assert!(ear.groups.values().all(|group| !group.contains(&session)), "in two groups");
+                ear.groups.entry(frame.id).or_default().insert(session);
             }
             GROUP_LEAVE => {
                 let left = ear.groups.get_mut(&frame.id).is_some_and(|group| group.remove(&get_session(&frame.body).unwrap()));
@@ -57,61 +63,43 @@ impl Outlet for Ear {
     }
 }
 
-/// A client that believes what it is told.
+/// One client.
 #[derive(Debug, Default)]
-pub(super) struct Believer {
-    entered: Option<Entered>,
-    cells: BTreeSet<u32>,
-    /// Entities with the cell in which they are.
-    entities: BTreeMap<u32, (u32, client::Entity)>,
+pub(super) struct Watcher {
+    pub(super) view: WorldView,
     pub(super) said: Vec<String>,
+    /// Bytes of the last tick.
+    pub(super) bytes: usize,
+    /// Updates of positions of the last tick.
+    pub(super) updates: usize,
+    /// What was sent while it was away, but for moves; none: it is here.
+    missed: Option<Vec<Frame>>,
 }
 
-impl Believer {
-    fn take(&mut self, frame: &Frame) {
-        // What its session was sent before it entered (anew) is not for it.
-        if self.entered.is_none() && frame.kind() != Entered::KIND {
-            return;
-        }
-        match frame.kind() {
-            Entered::KIND => *self = Self { entered: Some(frame.decode().unwrap()), ..Self::default() },
-            CellSnapshot::KIND => {
-                let snapshot: CellSnapshot = frame.decode().unwrap();
-                self.cells.insert(snapshot.cell);
-                self.put_all(snapshot.cell, snapshot.entities);
+impl Watcher {
+    fn receive(&mut self, frames: Vec<Frame>, loses: impl Fn(&Frame) -> bool) {
+        (self.bytes, self.updates) = (frames.iter().map(|frame| frame.bytes().len()).sum(), 0);
+        for frame in frames.into_iter().filter(|frame| !loses(frame)) {
+            match &mut self.missed {
+                Some(missed) if frame.info().unwrap().delivery == Delivery::Frame => drop((missed, frame)),
+                Some(missed) => missed.push(frame),
+                None => self.read(&frame),
             }
-            CellGone::KIND => {
-                let gone: CellGone = frame.decode().unwrap();
-                assert!(self.cells.remove(&gone.cell), "a cell that was not seen is gone");
-                self.entities.retain(|_, (cell, _)| *cell != gone.cell);
-            }
-            CellChanges::KIND => {
-                let changes: CellChanges = frame.decode().unwrap();
-                assert!(self.cells.contains(&changes.cell), "told of a cell that it does not see");
-                for left in changes.left {
-                    self.entities.remove(&left.entity).filter(|(cell, _)| *cell != changes.cell).map(|kept| {
-                        // It went to a cell that is seen, and that cell told of it first.
-                        self.entities.insert(left.entity, kept)
-                    });
-                }
-                self.put_all(changes.cell, changes.entered);
-                self.put_all(changes.cell, changes.changed);
-            }
-            CellMoves::KIND => {
-                let moves: CellMoves = frame.decode().unwrap();
-                assert!(self.cells.contains(&moves.cell), "told of a cell that it does not see");
-                for ((entity, x), y) in moves.entity.iter().zip(moves.x).zip(moves.y) {
-                    let known = self.entities.get_mut(entity).filter(|(cell, _)| *cell == moves.cell);
-                    known.expect("moves are of entities that the client knows").1.position = Some(client::Position { x, y });
-                }
-            }
-            Said::KIND => self.said.push(frame.decode::<Said>().unwrap().text),
-            _ => (),
         }
     }
 
-    fn put_all(&mut self, cell: u32, entities: Vec<client::Entity>) {
-        self.entities.extend(entities.into_iter().map(|entity| (entity.entity, (cell, entity))));
+    fn read(&mut self, frame: &Frame) {
+        // What its session was sent before it entered (anew) is not for it.
+        if self.view.world().is_none() && frame.kind() != Entered::KIND {
+            return;
+        }
+        if let Ok(moves) = frame.decode::<CellMoves>() {
+            self.updates += proto::moves::read(&moves.moved).count();
+        }
+        match Event::from_frame(frame).unwrap() {
+            Event::Said(Said { text, .. }) => self.said.push(text),
+            event => self.view.apply(&event),
+        }
     }
 }
 
@@ -120,16 +108,17 @@ pub(super) struct Table {
     pub(super) world: World,
     publisher: Publisher<Ear>,
     ear: Ear,
-    pub(super) clients: BTreeMap<u64, Believer>,
-    /// Whether frames of moves that are no keyframes are lost on the way.
-    pub(super) drops_moves: bool,
+    pub(super) clients: BTreeMap<u64, Watcher>,
+    /// Of a hundred messages about moves so many are lost on the way.
+    pub(super) loses_percent: u64,
+    pub(super) rng: Rng,
     pub(super) effects: Vec<Effect>,
 }
 
 impl Table {
     pub(super) fn new(world: World) -> Self {
         let (publisher, ear, clients) = (Publisher::new(3), Ear::default(), BTreeMap::new());
-        Self { world, publisher, ear, clients, drops_moves: false, effects: Vec::new() }
+        Self { world, publisher, ear, clients, loses_percent: 0, rng: Rng::new(3), effects: Vec::new() }
     }
 
     /// One tick; the session of a player has its number.
@@ -143,9 +132,9 @@ impl Table {
                     self.publisher.bind(player, binding);
                     self.clients.entry(player.0).or_default();
                 }
-                Effect::Join(player, cell) => self.publisher.join(player, cell),
-                Effect::Leave(player, cell) => self.publisher.leave(player, cell),
-                Effect::Publish(cell, frame) => self.publisher.publish(cell, &frame),
+                Effect::Join(player, standpoint) => self.publisher.join(player, standpoint),
+                Effect::Leave(player) => self.publisher.leave(player),
+                Effect::Publish(standpoint, frame) => self.publisher.publish(standpoint, &frame),
                 Effect::Deliver(player, frame) => self.publisher.deliver(player, frame),
                 Effect::Unbind(player) => {
                     self.publisher.unbind(player, true);
@@ -154,35 +143,65 @@ impl Table {
                 _ => (),
             }
         }
-        let sent = std::mem::take(&mut self.ear.0.borrow_mut().sent);
-        for (session, frames) in sent {
-            let Some(client) = self.clients.get_mut(&session) else { continue };
-            for frame in frames {
-                let lost = self.drops_moves && frame.decode::<CellMoves>().is_ok_and(|moves| !moves.keyframe);
-                if !lost {
-                    client.take(&frame);
-                }
+        let mut sent = std::mem::take(&mut self.ear.0.borrow_mut().sent);
+        for (session, client) in &mut self.clients {
+            let lost = self.rng.below(100) < self.loses_percent;
+            client.receive(sent.remove(session).unwrap_or_default(), |frame| lost && frame.kind() == CellMoves::KIND);
+        }
+    }
+
+    /// A client's connection is lost, or comes back and brings what was missed.
+    pub(super) fn connect(&mut self, player: u64, connected: bool) {
+        let Some(client) = self.clients.get_mut(&player) else { return };
+        match client.missed.take() {
+            missed if !connected => client.missed = Some(missed.unwrap_or_default()),
+            Some(missed) => missed.iter().for_each(|frame| client.read(frame)),
+            None => (),
+        }
+    }
+
+    /// The client of one player goes to another line with it.
+    pub(super) fn take_client(&mut self, player: u64) -> Option<Watcher> {
+        self.clients.remove(&player)
+    }
+
+    /// Every client sees what is there, where it is.
+    pub(super) fn check(&self) {
+        assert_eq!(self.world.core.players.len(), self.clients.len());
+        for player in self.world.player_ids() {
+            let there = self.there(player);
+            let seen: BTreeMap<u32, Entity> =
+                self.clients[&player.0].view.entities().map(|entity| (entity.entity, entity.clone())).collect();
+            assert_eq!(seen, there, "player {player}");
+        }
+    }
+
+    /// Every client that is connected sees exactly who is there, wherever it takes them to be.
+    pub(super) fn check_existence(&self) {
+        let placeless = |entity: &Entity| Entity { position: None, ..entity.clone() };
+        for player in self.world.player_ids() {
+            let client = &self.clients[&player.0];
+            let is_shown = self.world.core.actor(player).is_some_and(|actor| actor.reveal.is_done());
+            if is_shown && client.missed.is_none() {
+                let there: Vec<Entity> = self.there(player).values().map(placeless).collect();
+                assert_eq!(client.view.entities().map(placeless).collect::<Vec<_>>(), there, "player {player}");
             }
         }
     }
 
-    /// Every client sees what is there.
-    pub(super) fn check(&self) {
+    /// Whether every player was shown all of its cells.
+    pub(super) fn is_shown(&self) -> bool {
+        self.world.has_shown_all()
+    }
+
+    /// What a player should see, and whether its client sees the right cells of the right line as the right entity.
+    fn there(&self, player: PlayerId) -> BTreeMap<u32, Entity> {
         let core = &self.world.core;
-        assert_eq!(core.players.len(), self.clients.len());
-        for (player, id) in &core.players {
-            let client = &self.clients[&player.0];
-            assert_eq!(client.entered.as_ref().map(|entered| entered.entity), Some(id.0));
-            let here = core.entities[id].cell;
-            let cells: BTreeSet<u32> = core.grid.around(here).map(|cell| cell.0).collect();
-            assert_eq!(client.cells, cells, "player {player}");
-            let there: BTreeMap<u32, (u32, client::Entity)> = core
-                .entities
-                .values()
-                .filter(|entity| cells.contains(&entity.cell.0))
-                .map(|entity| (entity.id.0, (entity.cell.0, entity.out())))
-                .collect();
-            assert_eq!(client.entities, there, "player {player}");
-        }
+        let (client, own) = (&self.clients[&player.0], core.entity_of(player).unwrap());
+        assert_eq!(client.view.world().map(|entered| entered.entity), Some(own.id.0));
+        let cells: BTreeSet<u32> = core.grid.around(own.cell).map(|cell| cell.0).collect();
+        assert_eq!(*client.view.cells(), cells, "player {player}");
+        let members = core.grid.around(own.cell).flat_map(|cell| core.grid.members(cell));
+        members.map(|member| (member.entity.0, core.entities[&member.entity].out())).collect()
     }
 }
