@@ -1,8 +1,10 @@
 //! The journal: every change of the ledger, on the disk before anybody is told that it is safe.
 //!
-//! Read in this order: [`record`] and [`segment`] (the files), [`change`] (what a record says), [`volume`] (the disk), [`recovery`] (what a
+//! Read in this order: [`record`] and [`segment`] (the files), [`change`] and [`fact`] (what a record says), [`id`] (which
+//! journal it is), [`volume`] (the disk), [`recovery`] (what a
 //! crash left: a torn tail is cut off and told, damage anywhere else is refused), [`Journal`] here (append, sync, rotate, checkpoint),
-//! [`queue`] (who waits for what, and back-pressure), [`thread`] (group commit), [`verify`] (the offline check).
+//! [`queue`] (who waits for what, and back-pressure) and [`promise`], [`thread`] (group commit), [`verify`] (the offline check), [`cut`] (the
+//! way out of damage), [`sample`] (journals to measure recovery with).
 //!
 //! A group of changes is one write and, when somebody waits for class D2, one sync. A segment that the store has wholly is deleted, the
 //! oldest first, so what is left is always one piece. A sync that failed is never tried again: the process aborts, and the next start
@@ -13,9 +15,14 @@
 //! a new segment.
 
 pub(crate) mod change;
+pub mod cut;
+pub(crate) mod fact;
+pub(crate) mod id;
+pub(crate) mod promise;
 pub(crate) mod queue;
 pub(crate) mod record;
 pub(crate) mod recovery;
+pub mod sample;
 pub(crate) mod segment;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,7 +30,11 @@ pub(crate) mod thread;
 pub mod verify;
 pub(crate) mod volume;
 
-use std::{collections::VecDeque, io, path::Path};
+use std::{
+    collections::VecDeque,
+    io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use service::{fs, kill, random::Rng};
@@ -31,6 +42,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     journal::{
+        id::Named,
         record::{Kind, Stand},
         recovery::{Found, Walk},
         segment::Header,
@@ -39,6 +51,7 @@ use crate::{
     ledger::{Lsn, log::Entry},
 };
 
+pub use cut::cut;
 pub use verify::verify;
 
 /// The journal's folder in the process' folder.
@@ -79,12 +92,61 @@ pub(crate) struct Journal {
     _lock: Option<fs::Lock>,
 }
 
-/// Opens the journal in a process' folder, making it if it is not there. `applied`: what the store has; every change after it goes to
-/// `replay`, in order.
+/// A journal's folder that nobody else has.
+pub(crate) struct Folder {
+    pub path: PathBuf,
+    lock: fs::Lock,
+}
+
+impl Folder {
+    /// Takes the journal in a process' folder, making it if it is not there.
+    ///
+    /// # Errors
+    /// When another process has it, or the disk fails.
+    pub(crate) fn take(process: &Path) -> anyhow::Result<Self> {
+        let path = process.join(FOLDER);
+        fs::make_folder(&path)?;
+        fs::sync_folder(process)?;
+        Self::take_it(path)
+    }
+
+    /// As [`Folder::take`], of the journal's own folder, which is there.
+    pub(crate) fn take_it(path: PathBuf) -> anyhow::Result<Self> {
+        match fs::Lock::take(&path.join("lock"))? {
+            Ok(lock) => Ok(Self { path, lock }),
+            Err(holder) => bail!("{} is locked by process {holder}: another dc has this journal; stop it first", path.display()),
+        }
+    }
+
+    /// What is written of its id.
+    pub(crate) fn named(&self) -> anyhow::Result<Named> {
+        let (settled, offered) = id::read(&self.path)?;
+        Ok(Named { settled, offered, is_empty: Disk::new(&self.path).numbers()?.is_empty() })
+    }
+
+    /// Opens it. `applied`: what the store has; every change after it goes to `replay`, in order.
+    ///
+    /// # Errors
+    /// When it is damaged other than at its tail, when changes are missing between the store and the journal, or the disk fails. The error
+    /// names the place and says what to do.
+    pub(crate) fn open(
+        self,
+        segment_bytes: u64,
+        applied: Lsn,
+        salts: Rng,
+        replay: impl FnMut(&Entry) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Journal> {
+        let mut journal = open_on(Box::new(Disk::new(&self.path)), segment_bytes, applied, salts, replay)
+            .with_context(|| format!("recover the journal in {}", self.path.display()))?;
+        journal._lock = Some(self.lock);
+        Ok(journal)
+    }
+}
+
+/// Takes and opens the journal in a process' folder, whichever database it belongs to.
 ///
 /// # Errors
-/// When another process has it, when it is damaged other than at its tail, when changes are missing between the store and the journal, or
-/// the disk fails. The error names the place and says what to do.
+/// As [`Folder::take`] and [`Folder::open`].
 pub(crate) fn open(
     process: &Path,
     segment_bytes: u64,
@@ -92,20 +154,10 @@ pub(crate) fn open(
     salts: Rng,
     replay: impl FnMut(&Entry) -> anyhow::Result<()>,
 ) -> anyhow::Result<Journal> {
-    let folder = process.join(FOLDER);
-    fs::make_folder(&folder)?;
-    fs::sync_folder(process)?;
-    let lock = match fs::Lock::take(&folder.join("lock"))? {
-        Ok(lock) => lock,
-        Err(holder) => bail!("{} is locked by process {holder}: another dc has this journal; stop it first", folder.display()),
-    };
-    let mut journal = open_on(Box::new(Disk::new(&folder)), segment_bytes, applied, salts, replay)
-        .with_context(|| format!("recover the journal in {}", folder.display()))?;
-    journal._lock = Some(lock);
-    Ok(journal)
+    Folder::take(process)?.open(segment_bytes, applied, salts, replay)
 }
 
-/// As [`open`], on a volume that nobody else has.
+/// As [`Folder::open`], on a volume that nobody else has.
 pub(crate) fn open_on(
     mut volume: Box<dyn Volume>,
     segment_bytes: u64,
@@ -200,8 +252,12 @@ impl Journal {
             if stand.sequence + 1 < entry.lsn || stand.epoch < self.epoch {
                 stand = record::put(&mut buffer, self.header.salt, Kind::Mark, stand.chain, (self.epoch, entry.lsn - 1), |_| ());
             }
-            let put = |to: &mut Vec<u8>| change::put(to, entry);
-            stand = record::put(&mut buffer, self.header.salt, Kind::Change, stand.chain, (self.epoch, entry.lsn), put);
+            let kind = if entry.fact.is_some() { Kind::Fact } else { Kind::Change };
+            let put = |to: &mut Vec<u8>| match &entry.fact {
+                Some(fact) => fact::put(to, fact),
+                None => change::put(to, entry),
+            };
+            stand = record::put(&mut buffer, self.header.salt, kind, stand.chain, (self.epoch, entry.lsn), put);
         }
         let written = self.write(&buffer, stand);
         buffer.shrink_to(GROUP_BYTES_KEPT);

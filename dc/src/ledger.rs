@@ -4,18 +4,24 @@
 //! [`Ledger::delete`]) end in [`Ledger::write`], the one way into the records. It numbers the change with an [`Lsn`]; an answer of class D2
 //! waits until the journal, or the store, has everything up to that number. [`Ledger::batch`] is what the store lacks: all dirty records as they are at one
 //! moment, so the store goes from one true state of all players to another, and never has half of a unit. [`Ledger::log`] has every change
-//! that the journal lacks, and [`Ledger::replay`] takes them back from it at the start.
+//! that the journal lacks, and [`Ledger::replay`] takes them back from it at the start. What is no player's record is in [`facts`], what was read
+//! of accounts and relations in [`known`].
 
+pub(crate) mod facts;
+pub(crate) mod known;
 pub(crate) mod log;
+mod lru;
 pub(crate) mod mails;
 pub(crate) mod records;
+pub(crate) mod sanctions;
 pub(crate) mod save;
+mod stored;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod units;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -28,8 +34,10 @@ use proto::{
 use crate::{
     items::{ItemIndex, ids_of},
     refusal::Refusal,
-    store::{Batch, PendingUnit, Row, StoredPlayer},
+    store::{PendingUnit, StoredPlayer},
 };
+use facts::Facts;
+use known::{Account, Known, Whose};
 use log::{Entry, Log, Logged};
 use mails::Mails;
 use records::{Hot, Life, Records};
@@ -111,6 +119,10 @@ pub(crate) struct Ledger {
     /// The change up to which everything is safe.
     safe: Lsn,
     set_aside: usize,
+    facts: Facts,
+    pub known: Known,
+    /// Batches that the store has taken in this run.
+    batches: u64,
 }
 
 impl Ledger {
@@ -119,8 +131,10 @@ impl Ledger {
         let mut units = AppliedUnits::default();
         applied.iter().for_each(|(unit, lsn)| units.remember(*unit, *lsn));
         let lsn = applied.last().map_or(0, |(_, lsn)| *lsn);
-        let (records, items, pending, log) = (Records::default(), ItemIndex::default(), VecDeque::new(), Log::default());
-        Self { limits, lsn, records, items, units, mails: Mails::default(), pending, log, safe: lsn, set_aside: 0 }
+        let (records, items, mails, pending, log) =
+            (Records::default(), ItemIndex::default(), Mails::default(), VecDeque::new(), Log::default());
+        let (safe, set_aside, facts, known, batches) = (lsn, 0, Facts::default(), Known::default(), 0);
+        Self { limits, lsn, records, items, units, mails, pending, log, safe, set_aside, facts, known, batches }
     }
 
     /// Those of the players that have to be loaded before anything can be said about them.
@@ -155,12 +169,31 @@ impl Ledger {
         }
     }
 
-    /// Forgets idle records that are over the cache's limit.
+    /// Forgets what is over the cache's limit: accounts and relations have a quarter of it, idle records what those leave.
     pub(crate) fn evict(&mut self) {
-        for (player, hot) in self.records.evict(self.limits.cache_bytes_max) {
+        self.known.evict(self.limits.cache_bytes_max / 4);
+        for (player, hot) in self.records.evict(self.limits.cache_bytes_max.saturating_sub(self.known.bytes())) {
             self.items.remove(player, &hot.items);
         }
         self.evict_mails();
+    }
+
+    /// An account, if it was read, with its roles as they are now.
+    pub(crate) fn account(&mut self, whose: &Whose) -> Option<Account> {
+        let mut account = self.known.account(whose)?.clone();
+        account.roles.retain_mut(|role| match self.records.get(role.player) {
+            Some(hot) => {
+                role.version = hot.version;
+                hot.life != Life::Deleted
+            }
+            None => true,
+        });
+        Some(account)
+    }
+
+    /// Who has a name, if that one is in memory.
+    pub(crate) fn named(&self, name_key: &str) -> Option<u64> {
+        self.records.named(name_key)
     }
 
     /// The record in memory, whatever its life.
@@ -268,6 +301,7 @@ impl Ledger {
             return Err(stale_owner(player, hot));
         }
         let write = Write { items: Arc::new([]), life: Life::Deleted, ..Write::keeping(player, hot) };
+        self.known.role_deleted(account, player);
         Ok(self.write(Change { players: vec![player], writes: vec![write], unit: None, mail: None }))
     }
 
@@ -287,17 +321,21 @@ impl Ledger {
         self.lsn += 1;
         let lsn = self.lsn;
         for write in &change.writes {
-            let before = self.records.get(write.player).map(|hot| hot.items.clone());
-            self.items.remove(write.player, &before.unwrap_or_default());
+            if let Some(hot) = self.records.get(write.player).filter(|hot| hot.items != write.items) {
+                self.items.remove(write.player, &hot.items);
+            }
         }
         let (safe, mut logged) = (self.safe, Vec::with_capacity(change.writes.len()));
         for write in change.writes {
-            self.items.insert(write.player, &write.items);
+            if self.records.get(write.player).is_none_or(|hot| hot.items != write.items) {
+                self.items.insert(write.player, &write.items);
+            }
             self.records.change(write.player, |hot| {
                 if hot.lsn <= safe {
                     hot.safe_version = hot.version;
                 }
-                if hot.items != write.items || hot.record.items != write.record.items {
+                // One list of ids for both: then the items are the same too, with their numbers.
+                if !Arc::ptr_eq(&hot.items, &write.items) && (hot.items != write.items || hot.record.items != write.record.items) {
                     hot.items_lsn = lsn;
                 }
                 (hot.record, hot.items, hot.owner) = (write.record, write.items, write.owner);
@@ -340,99 +378,6 @@ impl Ledger {
             }
             _ => Err(Refusal::NotFound("player")),
         }
-    }
-}
-
-/// What the store has and lacks.
-impl Ledger {
-    /// Bytes of what the store does not have yet.
-    pub(crate) fn dirty_bytes(&self) -> usize {
-        self.records.dirty_bytes() + self.pending.len() * UNIT_BYTES + self.mails.dirty_bytes()
-    }
-
-    /// The newest change.
-    pub(crate) fn lsn(&self) -> Lsn {
-        self.lsn
-    }
-
-    /// Whether more than half of what may wait does.
-    pub(crate) fn is_nearly_full(&self) -> bool {
-        self.limits.dirty_bytes_max / 2 < self.dirty_bytes()
-    }
-
-    /// Records that the store does not have as they are now.
-    pub(crate) fn dirty_records(&self) -> usize {
-        self.records.dirty().len()
-    }
-
-    /// Whether the store lacks anything.
-    pub(crate) fn is_dirty(&self) -> bool {
-        0 < self.dirty_records() || !self.pending.is_empty()
-    }
-
-    /// Records in memory.
-    pub(crate) fn hot_records(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Records that the store refused in this run.
-    pub(crate) fn set_aside_records(&self) -> usize {
-        self.set_aside
-    }
-
-    /// All that the store lacks, as it is now.
-    pub(crate) fn batch(&self) -> Batch {
-        let (rows, units) = (self.records.dirty().map(|(player, hot)| row(player, hot)).collect(), self.pending.iter().cloned().collect());
-        Batch { lsn: self.lsn, now_ms: 0, rows, units, units_floor: self.units.floor(), commands: Vec::new() }
-    }
-
-    /// Makes players whose rows the store refused read-only. The rows are what was saved of them since the batch was taken: the store has to
-    /// put them aside too, before the journal may forget them.
-    pub(crate) fn put_aside(&mut self, batch: &Batch, refused: &HashSet<u64>) -> Batch {
-        let mut late = Batch { now_ms: batch.now_ms, ..Batch::default() };
-        for refused in batch.rows.iter().filter(|row| refused.contains(&row.player)) {
-            self.records.change(refused.player, |hot| hot.life = Life::SetAside);
-            late.rows.extend(self.records.get(refused.player).filter(|hot| refused.lsn < hot.lsn).map(|hot| row(refused.player, hot)));
-        }
-        late
-    }
-
-    /// The store has the batch, but for the players that it refused. What the journal still lacks of it, it need not have any more.
-    pub(crate) fn stored(&mut self, batch: &Batch, refused: &HashSet<u64>) {
-        self.mails_stored(batch, refused);
-        self.log.drop_to(batch.lsn);
-        self.safe_to(batch.lsn);
-        for row in batch.rows.iter().filter(|row| !refused.contains(&row.player)) {
-            self.records.change(row.player, |hot| hot.stored_lsn = row.lsn);
-            if row.deleted {
-                self.records.remove(row.player);
-            }
-        }
-        while self.pending.front().is_some_and(|unit| unit.lsn <= batch.lsn) {
-            let unit = self.pending.pop_front().expect("it has a front");
-            if unit.players.iter().any(|player| refused.contains(player)) {
-                unit.id.inspect(|id| self.units.forget(*id));
-            }
-        }
-        for player in refused {
-            self.records.change(*player, |hot| hot.life = Life::SetAside);
-        }
-        self.set_aside += refused.len();
-    }
-}
-
-/// A record as the store takes it.
-fn row(player: u64, hot: &Hot) -> Row {
-    Row {
-        player,
-        record: hot.record.clone(),
-        owner: hot.owner.clone(),
-        epoch: hot.epoch,
-        version: hot.version,
-        revision: hot.revision,
-        lsn: hot.lsn,
-        items_changed: hot.stored_lsn < hot.items_lsn,
-        deleted: hot.life == Life::Deleted,
     }
 }
 

@@ -2,16 +2,17 @@
 //!
 //! Read in this order: [`ledger`] (the rules, pure; [`items`] for unique items), [`store`] (what a store must do; [`store::sqlite`] and
 //! [`store::mysql`] do it), [`journal`] (what makes a save durable), [`writer`] (batches, back-pressure), [`serve`] (the calls of the other
-//! processes), [`start`] (recovery), [`status`], [`migrate`].
+//! processes), [`start`] (recovery), [`adopt`] (a journal and a database that do not belong together), [`status`], [`migrate`].
 //!
 //! A save goes `serve::players` -> [`ledger::Ledger`] -> `Ledger::write` -> the [`journal`], which makes it durable and lets it be answered;
 //! later, with others, in a batch of the [`writer::Writer`] -> `Store::apply`. At the start the journal gives back what the store lacks.
-//! Accounts, roles, relations, sanctions and the audit log are written to the store before they are answered, and refused
-//! (CALL_UNAVAILABLE) while it is away.
+//! Relations, sanctions and the audit log ([`ledger::facts`]) go the same way. Accounts and roles are made by the store, which alone knows
+//! that a name is free, and refused (CALL_UNAVAILABLE) while it is away; those that were read are kept ([`ledger::known`]).
 //! What the store has goes to the shared cache, if the zone has one: [`profiles`] is what waits, [`ranking`] takes it there.
 //! dc knows nothing of the game's rules, of clients, or of who is online.
 #![forbid(unsafe_code)]
 
+pub mod adopt;
 mod items;
 pub mod journal;
 mod ledger;

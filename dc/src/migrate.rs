@@ -25,6 +25,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { number: 3, name: "gm", sql: include_str!("../../sql/0003_gm.sql") },
     Migration { number: 4, name: "journal", sql: include_str!("../../sql/0004_journal.sql") },
     Migration { number: 5, name: "mails", sql: include_str!("../../sql/0005_mails.sql") },
+    Migration { number: 6, name: "journals", sql: include_str!("../../sql/0006_journals.sql") },
 ];
 
 /// Why a database can't be used.

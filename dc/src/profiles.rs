@@ -12,12 +12,7 @@ use proto::record::{PlayerRecord, Profile};
 use service::cache::{Entry, ranking::Standing};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{
-    ledger::records::Hot,
-    refusal::Refusal,
-    serve::role_of,
-    store::{Batch, StoredPlayer},
-};
+use crate::{ledger::records::Hot, refusal::Refusal, serve::role_of, store::Batch};
 
 /// Players that may wait, at less than 1 KiB.
 const WAITING_MAX: usize = 65_536;
@@ -95,12 +90,7 @@ impl Publisher {
         self.publish([Publication::new(record, FIRST, false, true)].into_iter());
     }
 
-    /// Somebody asked dc, as the cache lacked what the store has.
-    pub(crate) fn missed(&self, stored: &[StoredPlayer]) {
-        self.publish(stored.iter().map(|stored| Publication::new(&stored.record, stored.version, false, false)));
-    }
-
-    /// As [`Publisher::missed`], of a record in memory; one that the store lacks is published when it has it.
+    /// Somebody asked dc, as the cache lacked what the store has; a record that the store lacks is published when it has it.
     pub(crate) fn missed_hot(&self, hot: &Hot) {
         if hot.lsn <= hot.stored_lsn {
             self.publish([Publication::new(&hot.record, hot.version, false, false)].into_iter());

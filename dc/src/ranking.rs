@@ -26,6 +26,8 @@ pub(crate) struct Keeper {
     desk: Arc<Desk>,
     cache: Cache,
     rankings: Writer,
+    /// The cache has nothing that the dc of another journal wrote.
+    is_ours: bool,
     /// When they may be built by themselves again.
     build_after: Instant,
 }
@@ -35,7 +37,7 @@ impl Keeper {
     pub(crate) fn new(process: &Process, desk: &Arc<Desk>) -> Option<Self> {
         let rankings = Writer::new(&process.cache, &process.run_name())?;
         desk.shared.publisher().open();
-        Some(Self { desk: desk.clone(), cache: process.cache.clone(), rankings, build_after: Instant::now() })
+        Some(Self { desk: desk.clone(), cache: process.cache.clone(), rankings, is_ours: false, build_after: Instant::now() })
     }
 
     /// Writes until it is cut off; nothing is lost with it that is not in the store.
@@ -49,6 +51,10 @@ impl Keeper {
 
     /// `true`: there is more.
     async fn round(&mut self) -> bool {
+        if !self.is_ours {
+            let journal = self.desk.journal.map(|journal| journal.to_string()).unwrap_or_default();
+            self.is_ours = self.cache.belong(&journal).await.is_ok();
+        }
         let (publications, waiting, more) = self.desk.shared.publisher().take(RANKED_MAX);
         let entries: Vec<Entry> = publications.iter().map(|publication| publication.entry.clone()).collect();
         // Away: readers find an older one, or none, and ask dc.

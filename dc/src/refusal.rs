@@ -19,6 +19,9 @@ pub(crate) enum Refusal {
     Invalid(String),
     #[error("{0}")]
     Unavailable(String),
+    /// Only the store could tell or do it. What it is, for people who don't know what a store is.
+    #[error("{0}: the database is away, and this works again by itself when it is back")]
+    Away(&'static str),
     #[error("{0}")]
     Internal(String),
 }
@@ -26,6 +29,14 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
         Refusal::Invalid(text.into())
+    }
+
+    /// The same; if the store is away, with what can't be done for that.
+    pub(crate) fn for_want_of_the_store(self, what: &'static str) -> Self {
+        match self {
+            Refusal::Away(_) => Refusal::Away(what),
+            other => other,
+        }
     }
 
     pub(crate) fn code(&self) -> CallFaultCode {
@@ -36,7 +47,7 @@ impl Refusal {
             Refusal::NameTaken => CallFaultCode::CallNameTaken,
             Refusal::Limit(..) => CallFaultCode::CallLimit,
             Refusal::Invalid(_) => CallFaultCode::CallInvalid,
-            Refusal::Unavailable(_) => CallFaultCode::CallUnavailable,
+            Refusal::Unavailable(_) | Refusal::Away(_) => CallFaultCode::CallUnavailable,
             Refusal::Internal(_) => CallFaultCode::CallInternal,
         }
     }

@@ -1,8 +1,8 @@
 //! The calls of the other processes. [`Calls`] takes them off the links, [`Desk`] does them: accounts and roles (`accounts`), records
 //! (`players`), profiles and relations (`social`), rankings (`ranking`), sanctions, GM accounts and the audit log (`gm`); `show` is for people.
 //!
-//! Calls about records are begun in the order of their link, so that two saves of a player stay in order, and wait for durability in a
-//! task of their own; all others run in a task of their own. Full? The call after [`CALLS_MAX`] unanswered ones is answered UNAVAILABLE.
+//! Calls about records are begun in the order of their link, so that two saves of a player stay in order, and are answered by whoever makes
+//! them durable, without a task that waits; all others run in a task of their own. Full? The call after [`CALLS_MAX`] unanswered ones is answered UNAVAILABLE.
 
 mod accounts;
 mod gm;
@@ -18,29 +18,36 @@ use std::{future::Future, sync::Arc};
 
 use proto::{
     client,
-    internal::{self, CallFault, CallFaultCode},
+    internal::{self, CallFault, CallFaultCode, Durability},
     link::{Call, LinkFrame},
     record::PlayerRecord,
 };
 use service::{Handler, IncomingCall, Link, link::fault, tasks::Tasks};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, info};
 
 use crate::{
+    journal::id::JournalId,
+    journal::promise::Promised,
+    ledger::{Ledger, Lsn},
     readers::Readers,
     refusal::Refusal,
     store::{Reader, StoreError},
-    writer::{Shared, lost},
+    writer::Shared,
 };
 
 /// Calls that may be unanswered, from all links together: several for every player of a full zone, at 1 KiB or so.
 const CALLS_MAX: usize = 65_536;
+/// How often something is read anew because the store took a batch meanwhile.
+const READ_TRIES: usize = 16;
 /// Locks that keep two loads of one player apart.
 const LOADS: usize = 64;
 
 /// Does what is asked.
 pub(crate) struct Desk {
     pub shared: Shared,
+    /// That of this database.
+    pub journal: Option<JournalId>,
     readers: Readers,
     loads: Vec<Mutex<()>>,
     /// Keeps two loads of one mail apart.
@@ -49,7 +56,18 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(shared: Shared, readers: Vec<Box<dyn Reader>>) -> Self {
-        Self { shared, readers: Readers::new(readers), loads: (0..LOADS).map(|_| Mutex::new(())).collect(), mail_loads: Mutex::new(()) }
+        Self {
+            shared,
+            journal: None,
+            readers: Readers::new(readers),
+            loads: (0..LOADS).map(|_| Mutex::new(())).collect(),
+            mail_loads: Mutex::new(()),
+        }
+    }
+
+    /// The same, beside the journal of this id.
+    pub(crate) fn of_journal(self, journal: JournalId) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 
     pub(crate) async fn read<T, F>(&self, read: F) -> Result<T, Refusal>
@@ -59,18 +77,45 @@ impl Desk {
     {
         self.readers.read(read).await
     }
+
+    /// Reads what the store has, and lays over it what it lacks: both of one moment, so again if the store took a batch between the two.
+    async fn read_over<T, U, F>(&self, read: F, over: impl Fn(&mut Ledger, T) -> U) -> Result<U, Refusal>
+    where
+        T: Send + 'static,
+        F: Fn(&dyn Reader) -> Result<T, StoreError> + Clone + Send + 'static,
+    {
+        for _ in 0..READ_TRIES {
+            let before = self.shared.look(|state| state.ledger.batches());
+            let stored = self.read(read.clone()).await?;
+            let done = self.shared.look_mut(|state| (state.ledger.batches() == before).then(|| over(&mut state.ledger, stored)));
+            if let Some(done) = done {
+                return Ok(done);
+            }
+        }
+        Err(Refusal::Unavailable("the database changes faster than it can be read; try again later".into()))
+    }
+
+    /// Makes a change of a fact; it is safe when this ends well.
+    async fn change<A>(&self, change: impl FnOnce(&mut Ledger) -> Result<(A, Lsn), Refusal>) -> Result<A, Refusal> {
+        let pending = self.shared.with(|state| {
+            state.admit(Durability::D2)?;
+            let (answer, lsn) = change(&mut state.ledger)?;
+            Ok(Pending { answer, durable: state.journal.wait(lsn, Durability::D2) })
+        })?;
+        pending.finish().await
+    }
 }
 
 /// An answer that waits for the journal, or does not.
 pub(crate) struct Pending<A> {
     answer: A,
-    durable: Option<oneshot::Receiver<Result<(), Refusal>>>,
+    durable: Option<Promised>,
 }
 
 impl<A> Pending<A> {
     pub(crate) async fn finish(self) -> Result<A, Refusal> {
         if let Some(durable) = self.durable {
-            durable.await.unwrap_or_else(|_| Err(lost()))?;
+            durable.outcome().await?;
         }
         Ok(self.answer)
     }
@@ -88,7 +133,7 @@ impl Calls {
         Self { tasks, desk, free: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
-    /// Begins now, in the link's order; finishes in a task.
+    /// Begins now, in the link's order; is answered by whoever makes it durable.
     async fn begin<C, F>(&self, call: IncomingCall, begin: impl FnOnce(Arc<Desk>, C) -> F + Send)
     where
         C: Call,
@@ -98,9 +143,9 @@ impl Calls {
         let Some((call, request, permit)) = self.admit::<C>(call) else { return };
         match begin(self.desk.clone(), request).await {
             Err(refusal) => answer::<C>(call, Err(refusal)),
-            Ok(pending) if pending.durable.is_none() => answer::<C>(call, Ok(pending.answer)),
-            Ok(pending) => self.tasks.spawn("call", async move {
-                answer::<C>(call, pending.finish().await);
+            Ok(Pending { answer: good, durable: None }) => answer::<C>(call, Ok(good)),
+            Ok(Pending { answer: good, durable: Some(durable) }) => durable.then(move |outcome| {
+                answer::<C>(call, outcome.map(|()| good));
                 drop(permit);
             }),
         }
@@ -138,10 +183,15 @@ impl Calls {
     }
 }
 
+/// Counts a call that is refused, or a unit of one that is answered.
+fn count_refused(call: &'static str, refusal: &Refusal) {
+    metrics::counter!("paifang_dc_refused_total", "call" => call, "code" => refusal.code().as_str_name()).increment(1);
+}
+
 fn answer<C: Call>(call: IncomingCall, result: Result<C::Answer, Refusal>) {
     if let Err(refusal) = &result {
         debug!(call = C::NAME, %refusal, "refused");
-        metrics::counter!("paifang_dc_refused_total", "call" => C::NAME, "code" => refusal.code().as_str_name()).increment(1);
+        count_refused(C::NAME, refusal);
     }
     call.answer::<C>(result.map_err(CallFault::from));
 }

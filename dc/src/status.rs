@@ -23,10 +23,10 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// A unit with this many saves was taken.
-    pub(crate) fn unit(&mut self, saves: usize) {
+    /// So many units, with this many saves together, were taken.
+    pub(crate) fn units(&mut self, units: usize, saves: usize) {
         self.saves += saves as u64;
-        self.commits.add(Instant::now());
+        self.commits.add(Instant::now(), units as u64);
         metrics::counter!("paifang_dc_saves_total").increment(saves as u64);
     }
 
@@ -59,9 +59,9 @@ struct Rate {
 }
 
 impl Rate {
-    fn add(&mut self, now: Instant) {
+    fn add(&mut self, now: Instant, events: u64) {
         self.turn(now);
-        self.counts[slot(self.second)] += 1;
+        self.counts[slot(self.second)] += events;
     }
 
     fn turn(&mut self, now: Instant) {
@@ -108,10 +108,12 @@ pub(crate) fn detail(shared: &Shared) -> serde_json::Value {
             "coalescing": counts.coalescing(),
             "batch_rows": counts.batch_rows(),
             "store_failing": counts.failing,
+            "trouble": trouble(state),
             "lsn": ledger.lsn(),
             "synced_lsn": queue.synced,
             "applied_lsn": queue.applied,
             "journal_bytes": queue.size.bytes,
+            "journal_bytes_max": queue.bytes_max,
             "journal_segments": queue.size.segments,
             "journal_waiting_bytes": ledger.log_bytes(),
             "journal_failing": queue.failing,
@@ -125,6 +127,7 @@ pub(crate) fn detail(shared: &Shared) -> serde_json::Value {
 pub(crate) fn gauges(state: &State) {
     metrics::gauge!("paifang_dc_dirty_records").set(state.ledger.dirty_records() as f64);
     metrics::gauge!("paifang_dc_dirty_bytes").set(state.ledger.dirty_bytes() as f64);
+    metrics::gauge!("paifang_dc_dirty_bytes_max").set(state.ledger.dirty_bytes_max() as f64);
     metrics::gauge!("paifang_dc_hot_records").set(state.ledger.hot_records() as f64);
     metrics::gauge!("paifang_dc_lag_seconds").set(state.lag().as_secs_f64());
     metrics::gauge!("paifang_dc_coalescing_ratio").set(state.counts.coalescing());
@@ -132,6 +135,7 @@ pub(crate) fn gauges(state: &State) {
     metrics::gauge!("paifang_dc_store_failing").set(f64::from(u8::from(state.counts.failing.is_some())));
     let queue = &state.journal;
     metrics::gauge!("paifang_dc_journal_bytes").set(queue.size.bytes as f64);
+    metrics::gauge!("paifang_dc_journal_bytes_max").set(queue.bytes_max as f64);
     metrics::gauge!("paifang_dc_journal_segments").set(queue.size.segments as f64);
     metrics::gauge!("paifang_dc_journal_waiting_bytes").set(state.ledger.log_bytes() as f64);
     metrics::gauge!("paifang_dc_journal_failing").set(f64::from(u8::from(queue.failing.is_some())));
@@ -139,6 +143,21 @@ pub(crate) fn gauges(state: &State) {
     metrics::gauge!("paifang_dc_applied_lsn").set(queue.applied as f64);
     metrics::counter!("paifang_dc_journal_written_bytes_total").absolute(queue.written_bytes);
     metrics::counter!("paifang_dc_journal_syncs_total").absolute(queue.syncs);
+}
+
+/// What an operator has to look at though dc serves, in a few words; none if there is nothing.
+fn trouble(state: &State) -> Option<String> {
+    let queue = &state.journal;
+    let journal = match &queue.failing {
+        // ENOSPC, as the system's own words say it.
+        Some(why) if why.contains("(os error 28)") => Some("disk full"),
+        Some(_) => Some("journal not written"),
+        None if queue.bytes_max <= queue.size.bytes => Some("journal full"),
+        None => None,
+    };
+    let store = state.counts.failing.as_ref().map(|_| "database away");
+    let words: Vec<&str> = journal.into_iter().chain(store).collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn round(duration: Duration) -> f64 {
@@ -155,7 +174,7 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         for ms in (0..4000).step_by(100) {
-            rate.add(at(ms));
+            rate.add(at(ms), 1);
         }
         assert_eq!(rate.per_s(at(4000)), 10.0);
         assert_eq!(rate.per_s(at(12_500)), 2.0, "seconds 2 and 3 of the last ten");

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use proto::{
     ids::ItemId,
-    internal::{AuditRecord, GmAccountReply, RankBy, RankEntry, RelationTo, RoleVersion, Sanction, SanctionKind},
+    internal::{AuditRecord, GmAccountReply, RankBy, RankEntry, RelationTo, RoleVersion, Sanction},
     record::{Mail, PlayerRecord},
 };
 
@@ -19,12 +19,17 @@ pub(crate) use batch::{Batch, Command, PendingUnit, Reply, Row};
 use service::cache::ranking::Standing;
 
 use crate::{
-    ledger::{Lsn, units::UnitId},
+    journal::id::JournalId,
+    ledger::{Lsn, facts::Numbers, units::UnitId},
     refusal::Refusal,
 };
 
 /// How records are encoded in the `body` column.
 pub(crate) const RECORD_FORMAT: i64 = 1;
+/// Characters of the reason why something is set aside.
+pub(crate) const REASON_MAX: usize = 500;
+/// What an epoch rises by when a player is taken from whoever had it: more than a player ever changes its owner.
+pub(crate) const EPOCH_LEAP: i64 = 1 << 32;
 /// Rows of one answer that lists something.
 pub(crate) const LIST_MAX: u32 = 1000;
 
@@ -45,7 +50,7 @@ pub(crate) enum StoreError {
 impl From<StoreError> for Refusal {
     fn from(err: StoreError) -> Self {
         match err {
-            StoreError::Unavailable(_) => Refusal::Unavailable(err.to_string()),
+            StoreError::Unavailable(_) => Refusal::Away("this can't be answered now"),
             StoreError::Refused(_) | StoreError::Fatal(_) => Refusal::Internal(err.to_string()),
         }
     }
@@ -65,7 +70,17 @@ pub(crate) trait Store: Send {
     /// In the same transaction the store's `applied_lsn` becomes [`Batch::lsn`] unless it is higher already. Returns what came of each command.
     fn apply(&mut self, batch: &Batch) -> Result<Vec<CommandResult>, StoreError>;
 
-    /// Keeps rows that `apply` refused beside the players, with the reason, for a person to look at.
+    /// The journal that belongs to this database; none: it has had none. Asked once, after the store was opened.
+    fn journal(&mut self) -> Result<Option<JournalId>, StoreError>;
+
+    /// From here on this journal belongs to the database.
+    fn take_journal(&mut self, journal: JournalId, now_ms: i64) -> Result<(), StoreError>;
+
+    /// Takes all players from their owners, with epochs that none of them ever had. Returns how many players there are. Broken off, it is
+    /// done in part, and can be done again.
+    fn dispossess(&mut self) -> Result<u64, StoreError>;
+
+    /// Keeps rows and facts that `apply` refused beside the others, with the reason, for a person to look at.
     fn set_aside(&mut self, batch: &Batch, reason: &str) -> Result<(), StoreError>;
 
     /// The end: leaves the files in their most compact form.
@@ -98,24 +113,12 @@ pub(crate) struct RelationsOf {
     pub blocked_by: Vec<u64>,
 }
 
-/// Which sanctions, of those in force: `account` 0 and an empty `address` match nobody.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SanctionsWanted {
-    /// Only of this kind.
-    pub kind: Option<SanctionKind>,
-    /// None: whomever they are against.
-    pub against: Option<(u64, String)>,
-    pub now_ms: i64,
-    pub limit: u32,
-}
-
 /// The reading side: sees all that was committed before the call.
 pub(crate) trait Reader: Send {
     fn player(&self, player: u64) -> Result<Option<StoredPlayer>, StoreError>;
     /// The newest of what the store refused of a player and keeps aside, without owner, epoch and revision.
     fn set_aside(&self, player: u64) -> Result<Option<StoredPlayer>, StoreError>;
     fn player_named(&self, name_key: &str) -> Result<Option<u64>, StoreError>;
-    fn players_of(&self, account: u64) -> Result<Vec<StoredPlayer>, StoreError>;
     /// The players of an account with their versions, and not their records.
     fn versions_of(&self, account: u64) -> Result<Vec<RoleVersion>, StoreError>;
     /// The foremost, of equals the older role first.
@@ -131,8 +134,12 @@ pub(crate) trait Reader: Send {
     fn account_named(&self, name: &str) -> Result<Option<StoredAccount>, StoreError>;
     fn account(&self, account: u64) -> Result<Option<StoredAccount>, StoreError>;
     fn relations(&self, player: u64) -> Result<RelationsOf, StoreError>;
-    /// Newest first.
-    fn sanctions(&self, wanted: &SanctionsWanted) -> Result<Vec<Sanction>, StoreError>;
+    /// Those in force whose numbers are above this one, in their order.
+    fn sanctions(&self, now_ms: i64, after: u64, limit: u32) -> Result<Vec<Sanction>, StoreError>;
+    /// The numbers that facts were given last.
+    fn numbers(&self) -> Result<Numbers, StoreError>;
+    /// The first GM accounts by name.
+    fn gm_accounts(&self, limit: u32) -> Result<Vec<GmAccountReply>, StoreError>;
     fn gm_account(&self, name: &str) -> Result<Option<GmAccountReply>, StoreError>;
     /// Newest first; empty `by` and `command` match all.
     fn audit(&self, by: &str, command: &str, limit: u32) -> Result<Vec<AuditRecord>, StoreError>;

@@ -6,11 +6,13 @@
 //! one. The journal has what a batch has, synced, before the store gets it; only while the journal can't be written is the store ahead.
 //! After the store's commit the journal needs what is in it no more, and deletes the segments that are wholly below.
 //!
-//! When the store is unavailable, commands are refused (CALL_UNAVAILABLE), records stay dirty and are tried again with a growing pause;
+//! When the store is unavailable, commands are refused (CALL_UNAVAILABLE), records and facts stay dirty and are tried again with a growing pause;
 //! all saves go on until `dirty_bytes_max` or the journal's quota. When the store refuses a batch, its parts are stored one by one, and a
 //! part that is refused alone is set aside: logged, counted, kept in a table, its players read-only.
 //! A store whose own sync failed ends the process, which then reads from the disk what is true.
 
+mod gone;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +42,8 @@ use crate::{
     status::Counts,
     store::{Batch, Command, CommandResult, Store, StoreError},
 };
+use gone::Gone;
+use parts::store_parts;
 
 /// Bytes of commands that may wait; one more is refused.
 pub(crate) const COMMANDS_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -70,6 +74,8 @@ pub(crate) struct State {
     pub journal: Queue,
     /// The journal's thread has nothing more to come.
     pub journal_stopped: bool,
+    /// The journal's thread waits for work. To wake it costs a system call, which is made once.
+    journal_idle: bool,
     /// When the oldest change that the store lacks was made.
     dirty_since: Option<Instant>,
     commands: VecDeque<Queued>,
@@ -86,8 +92,8 @@ impl Shared {
     pub(crate) fn new(ledger: Ledger, journal: Queue) -> Self {
         let (commands, counts) = (VecDeque::new(), Counts::default());
         let dirty_since = ledger.is_dirty().then(Instant::now);
-        let (journal_stopped, commands_bytes, closed) = (false, 0, false);
-        let state = State { ledger, counts, journal, journal_stopped, dirty_since, commands, commands_bytes, closed };
+        let (journal_stopped, journal_idle, commands_bytes, closed) = (false, false, 0, false);
+        let state = State { ledger, counts, journal, journal_stopped, journal_idle, dirty_since, commands, commands_bytes, closed };
         let (work, journal, ended) = (Notify::new(), Condvar::new(), watch::Sender::new(None));
         Self { inner: Arc::new(Inner { state: Mutex::new(state), work, journal, ended, publisher: Publisher::default() }) }
     }
@@ -121,9 +127,12 @@ impl Shared {
         }
         let wake = state.is_urgent() || !was_dirty && state.ledger.is_dirty();
         let journal = !state.ledger.log().is_empty() || state.journal.wants_sync();
+        let journal_idle = journal && std::mem::take(&mut state.journal_idle);
         drop(state);
         if journal {
             kill::point("published");
+        }
+        if journal_idle {
             self.inner.journal.notify_one();
         }
         if wake {
@@ -155,6 +164,7 @@ impl Shared {
                 Work::Wait(until) => until,
                 work => return work,
             };
+            state.journal_idle = true;
             state = match until {
                 None => self.inner.journal.wait(state).expect("nobody panics with the state"),
                 Some(until) => {
@@ -162,6 +172,7 @@ impl Shared {
                     self.inner.journal.wait_timeout(state, pause).expect("nobody panics with the state").0
                 }
             };
+            state.journal_idle = false;
         }
     }
 
@@ -176,7 +187,7 @@ impl Shared {
         let waiting = self.lock().journal.wait(lsn, Durability::D2);
         self.inner.journal.notify_one();
         match waiting {
-            Some(waiting) => waiting.await.unwrap_or_else(|_| Err(lost())),
+            Some(waiting) => waiting.outcome().await,
             None => Ok(()),
         }
     }
@@ -361,12 +372,16 @@ impl Writer {
     fn acknowledge(&self, batch: &Batch, stored: &Stored, taken: Instant) {
         let mut state = self.shared.lock();
         state.ledger.stored(batch, &stored.refused);
-        state.journal.applied(batch.lsn);
+        for (command, result) in batch.commands.iter().zip(&stored.commands) {
+            state.ledger.known.carried_out(command, result);
+        }
+        let told = state.journal.applied(batch.lsn);
         state.dirty_since = state.ledger.is_dirty().then_some(taken);
         state.counts.batch(batch.rows.len(), batch.commands.len());
         state.counts.failing = None;
         state.ledger.evict();
         drop(state);
+        drop(told);
         self.shared.inner.journal.notify_one();
         self.shared.publisher().stored(batch, &stored.refused);
     }
@@ -378,7 +393,8 @@ impl Writer {
         }
         state.counts.failing = Some(text.into());
         metrics::counter!("paifang_dc_store_failures_total").increment(1);
-        let refusal = Refusal::Unavailable(format!("the store is unavailable, nothing was done: {text}"));
+        batch.commands.iter().for_each(|command| state.ledger.known.doubted(command));
+        let refusal = Refusal::Away("nothing was done");
         drop(state);
         for answer in answers {
             let _ = answer.send(Err(refusal.clone()));
@@ -410,55 +426,6 @@ async fn leave(shared: Shared, batch: &Batch, text: &str) -> Result<(), StoreErr
     }
     warn!(%text, records, "stopping without the store; what it lacks is in the journal, for the next start");
     Ok(())
-}
-
-/// Each part alone; those that are refused alone are set aside.
-fn store_parts(store: &mut dyn Store, batch: &Batch) -> Result<Stored, StoreError> {
-    let mut refused = HashSet::new();
-    for part in batch.parts() {
-        let Err(err) = store.apply(&part) else { continue };
-        let StoreError::Refused(reason) = err else { return Err(err) };
-        let players: Vec<u64> = part.rows.iter().map(|row| row.player).collect();
-        error!(?players, %reason, "set aside: the store refuses these records; their players are read-only until their rows in the table set_aside are gone and dc is restarted");
-        metrics::counter!("paifang_dc_set_aside_total").increment(players.len() as u64);
-        store.set_aside(&part, &reason)?;
-        refused.extend(players);
-    }
-    let mut commands = Vec::with_capacity(batch.commands.len());
-    for command in &batch.commands {
-        let alone = Batch { now_ms: batch.now_ms, commands: vec![command.clone()], ..Batch::default() };
-        match store.apply(&alone) {
-            Ok(results) => commands.extend(results),
-            Err(StoreError::Refused(reason)) => {
-                error!(?reason, "the store refuses a command");
-                commands.push(Err(Refusal::Internal(format!("the store refuses: {reason}"))));
-            }
-            Err(err) => return Err(err),
-        }
-    }
-    store.apply(&Batch { lsn: batch.lsn, now_ms: batch.now_ms, ..Batch::default() })?; // now it has all that it will take
-    Ok(Stored { commands, refused })
-}
-
-/// In the store's place while it is on its thread; stays only if that thread panicked, and then nothing is stored any more.
-struct Gone;
-
-impl Store for Gone {
-    fn applied_lsn(&mut self) -> Result<Lsn, StoreError> {
-        Err(StoreError::Fatal("the store is gone".into()))
-    }
-
-    fn apply(&mut self, _: &Batch) -> Result<Vec<CommandResult>, StoreError> {
-        Err(StoreError::Fatal("the store is gone".into()))
-    }
-
-    fn set_aside(&mut self, _: &Batch, _: &str) -> Result<(), StoreError> {
-        Err(StoreError::Fatal("the store is gone".into()))
-    }
-
-    fn close(&mut self) -> Result<(), StoreError> {
-        Err(StoreError::Fatal("the store is gone".into()))
-    }
 }
 
 pub(crate) fn stopping() -> Refusal {

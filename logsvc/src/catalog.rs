@@ -25,6 +25,8 @@ pub(crate) struct Totals {
     pub(crate) bytes: u64,
     pub(crate) events: u64,
     pub(crate) producers: usize,
+    /// The disk took nothing the last time.
+    pub(crate) disk_full: bool,
 }
 
 /// All segments, by rising number; the last one is being written. Cheap to clone.
@@ -35,6 +37,7 @@ pub(crate) struct Catalog(Arc<Mutex<State>>);
 struct State {
     segments: Vec<SegmentFacts>,
     producers: usize,
+    disk_full: bool,
 }
 
 impl SegmentFacts {
@@ -56,7 +59,7 @@ impl SegmentFacts {
 impl Catalog {
     /// With these segments.
     pub(crate) fn new(segments: Vec<SegmentFacts>) -> Self {
-        Self(Arc::new(Mutex::new(State { segments, producers: 0 })))
+        Self(Arc::new(Mutex::new(State { segments, producers: 0, disk_full: false })))
     }
 
     /// The last segment is so now, or a new last one.
@@ -69,6 +72,11 @@ impl Catalog {
         }
     }
 
+    /// Whether the disk takes nothing.
+    pub(crate) fn put_disk_full(&self, full: bool) {
+        self.lock().disk_full = full;
+    }
+
     /// All segments, as they are now.
     pub(crate) fn segments(&self) -> Vec<SegmentFacts> {
         self.lock().segments.clone()
@@ -77,7 +85,8 @@ impl Catalog {
     /// The sums.
     pub(crate) fn totals(&self) -> Totals {
         let state = self.lock();
-        let mut totals = Totals { segments: state.segments.len(), producers: state.producers, ..Totals::default() };
+        let mut totals =
+            Totals { segments: state.segments.len(), producers: state.producers, disk_full: state.disk_full, ..Totals::default() };
         for segment in &state.segments {
             totals.bytes += segment.bytes;
             totals.events += segment.events;

@@ -96,6 +96,7 @@ fn status(catalog: &Catalog, rate: &Rate) -> serde_json::Value {
         "segments": totals.segments,
         "bytes": totals.bytes,
         "producers": totals.producers,
+        "trouble": totals.disk_full.then_some("disk full"),
     })
 }
 

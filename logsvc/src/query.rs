@@ -180,6 +180,9 @@ kinds! {
     HandoffDone "handoff_done";
     EventsDropped "events_dropped";
     ProcessState "process_state";
+    OverloadChanged "overload_changed";
+    LineChanged "line_changed";
+    PartyChanged "party_changed";
 }
 
 #[cfg(test)]

@@ -247,6 +247,7 @@ impl Writer {
         if std::mem::replace(&mut self.full, full) == full {
             return;
         }
+        self.catalog.put_disk_full(full);
         metrics::gauge!("paifang_logsvc_disk_full_count").set(f64::from(u8::from(full)));
         if full {
             tracing::error!("the disk is full: events are refused until there is room");

@@ -227,9 +227,11 @@ fn a_full_disk_refuses_and_resumes_by_itself() {
     let refused = Err(CallFaultCode::CallUnavailable);
     assert_eq!(bench.store(&[batch("a/1", 2, 1), batch("a/1", 2, 1)]).unwrap(), [refused, refused]);
     assert_eq!(*sick.bytes.lock().unwrap(), before, "nothing half written is left");
+    assert!(bench.writer.catalog.totals().disk_full);
     assert_eq!(bench.store(&[batch("a/1", 1, 1)]).unwrap(), [Ok(1)], "what is stored is acknowledged again");
     sick.full.store(false, Ordering::Relaxed);
     assert_eq!(bench.store(&[batch("a/1", 2, 1)]).unwrap(), [Ok(2)]);
+    assert!(!bench.writer.catalog.totals().disk_full);
     assert_eq!(bench.writer.catalog.totals().events, 2);
 }
 

@@ -27,9 +27,13 @@ pub(crate) fn put(to: &mut Vec<u8>, entry: &Entry) {
         }
         to.push(u8::from(write.deleted));
         to.extend_from_slice(&count(write.owner.len()).to_le_bytes());
-        to.extend_from_slice(&count(write.record.encoded_len()).to_le_bytes());
+        let length = to.len();
+        to.extend_from_slice(&[0; 4]);
         to.extend_from_slice(write.owner.as_bytes());
+        let record = to.len();
         write.record.encode(to).expect("a vector has room");
+        let bytes = count(to.len() - record).to_le_bytes();
+        to[length..length + 4].copy_from_slice(&bytes);
     }
     to.push(u8::from(entry.unit.is_some()));
     if let Some(unit) = entry.unit {

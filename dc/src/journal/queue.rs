@@ -7,9 +7,11 @@
 use std::{collections::VecDeque, time::Duration};
 
 use proto::internal::Durability;
-use tokio::sync::oneshot;
 
-use super::Size;
+use super::{
+    Size,
+    promise::{self, Outcome, Promise, Promised},
+};
 use crate::{ledger::Lsn, refusal::Refusal};
 
 /// Syncs of which the times are kept.
@@ -19,12 +21,27 @@ const TIMES_MAX: usize = 1024;
 struct Waiting {
     lsn: Lsn,
     class: Durability,
-    answer: oneshot::Sender<Result<(), Refusal>>,
+    promise: Promise,
+}
+
+/// Those whose wait is over. They are told when this is dropped: keep it until the state is free, for others need that meanwhile.
+#[must_use]
+pub(crate) struct Told {
+    waiting: Vec<Waiting>,
+    outcome: Outcome,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            waiting.promise.keep(self.outcome.clone());
+        }
+    }
 }
 
 /// How the journal stands, as those see it who wait for it. Who waits is bounded by the calls that dc takes.
 pub(crate) struct Queue {
-    bytes_max: u64,
+    pub bytes_max: u64,
     pub size: Size,
     /// Every change up to this one would survive the process; up to the other, the machine.
     pub written: Lsn,
@@ -75,7 +92,7 @@ impl Queue {
     }
 
     /// Something to wait on until a change is safe to this class; none if it is. Call it in the same turn as the change.
-    pub(crate) fn wait(&mut self, lsn: Lsn, class: Durability) -> Option<oneshot::Receiver<Result<(), Refusal>>> {
+    pub(crate) fn wait(&mut self, lsn: Lsn, class: Durability) -> Option<Promised> {
         let reached = match class {
             Durability::D0 => lsn,
             Durability::D1 => self.written,
@@ -87,9 +104,9 @@ impl Queue {
         if class == Durability::D2 {
             self.wanted = self.wanted.max(lsn);
         }
-        let (answer, answered) = oneshot::channel();
-        self.waiting.push(Waiting { lsn, class, answer });
-        Some(answered)
+        let (promise, promised) = promise::promise();
+        self.waiting.push(Waiting { lsn, class, promise });
+        Some(promised)
     }
 
     /// Whether somebody wants a sync that there was not yet.
@@ -98,41 +115,43 @@ impl Queue {
     }
 
     /// Everything up to this change was written.
-    pub(crate) fn wrote(&mut self, lsn: Lsn, bytes: u64) {
+    pub(crate) fn wrote(&mut self, lsn: Lsn, bytes: u64) -> Told {
         self.written = self.written.max(lsn);
         self.written_bytes += bytes;
         self.failing = None;
-        self.tell(&Ok(()), |waiting, queue| waiting.class == Durability::D1 && waiting.lsn <= queue.written);
+        let written = self.written;
+        self.told(Ok(()), |waiting| waiting.class == Durability::D1 && waiting.lsn <= written)
     }
 
     /// Everything up to this change was synced, in this time.
-    pub(crate) fn synced(&mut self, lsn: Lsn, took: Duration) {
+    pub(crate) fn synced(&mut self, lsn: Lsn, took: Duration) -> Told {
         self.syncs += 1;
         self.times.push_back(took);
         if TIMES_MAX < self.times.len() {
             self.times.pop_front();
         }
         metrics::histogram!("paifang_dc_journal_sync_seconds").record(took.as_secs_f64());
-        self.safe(lsn);
+        self.safe(lsn)
     }
 
     /// The store has everything up to this change, so it is safe whatever the journal has.
-    pub(crate) fn applied(&mut self, lsn: Lsn) {
+    pub(crate) fn applied(&mut self, lsn: Lsn) -> Told {
         self.applied = self.applied.max(lsn);
-        self.safe(lsn);
+        self.safe(lsn)
     }
 
-    fn safe(&mut self, lsn: Lsn) {
+    fn safe(&mut self, lsn: Lsn) -> Told {
         (self.written, self.synced) = (self.written.max(lsn), self.synced.max(lsn));
-        self.tell(&Ok(()), |waiting, queue| waiting.lsn <= queue.synced);
+        let synced = self.synced;
+        self.told(Ok(()), |waiting| waiting.lsn <= synced)
     }
 
-    /// The disk refused a write: those who wait are told that nothing is safe. Returns whether that is news.
-    pub(crate) fn failed(&mut self, why: String) -> bool {
+    /// The disk refused a write: those who wait are told that nothing is safe.
+    pub(crate) fn failed(&mut self, why: String) -> Told {
         let refusal = Refusal::Unavailable(unavailable(&why));
-        self.tell(&Err(refusal), |_, _| true);
         self.wanted = self.synced;
-        self.failing.replace(why).is_none()
+        self.failing = Some(why);
+        self.told(Err(refusal), |_| true)
     }
 
     /// Nobody answers any more.
@@ -148,16 +167,8 @@ impl Queue {
         [50, 99, 100].map(|percent| at(percent).unwrap_or_default())
     }
 
-    fn tell(&mut self, result: &Result<(), Refusal>, whom: impl Fn(&Waiting, &Queue) -> bool) {
-        let waiting = std::mem::take(&mut self.waiting);
-        for waiting in waiting {
-            if whom(&waiting, self) {
-                // Whoever gave up waiting needs no answer.
-                let _ = waiting.answer.send(result.clone());
-            } else {
-                self.waiting.push(waiting);
-            }
-        }
+    fn told(&mut self, outcome: Outcome, whom: impl Fn(&Waiting) -> bool) -> Told {
+        Told { waiting: self.waiting.extract_if(.., |waiting| whom(waiting)).collect(), outcome }
     }
 }
 
@@ -173,6 +184,13 @@ mod tests {
         Queue::new(1000, Size { bytes, segments: 1 }, 5, 3)
     }
 
+    /// What is told, when it is.
+    fn outcome(promised: Option<Promised>) -> std::sync::mpsc::Receiver<Outcome> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        promised.unwrap().then(move |outcome| sender.send(outcome).unwrap());
+        receiver
+    }
+
     fn taken(queue: &Queue) -> [bool; 3] {
         [Durability::D0, Durability::D1, Durability::D2].map(|class| queue.admit(class, 0).is_ok())
     }
@@ -185,9 +203,9 @@ mod tests {
         );
         assert!(queue(700).admit(Durability::D0, 100).is_err(), "what waits counts too");
         let mut full = queue(0);
-        assert!(full.failed("disk full".into()) && !full.failed("disk full".into()));
+        drop(full.failed("disk full".into()));
         assert_eq!(taken(&full), [true, false, false]);
-        full.wrote(6, 10);
+        drop(full.wrote(6, 10));
         assert_eq!(taken(&full), [true, true, true]);
     }
 
@@ -195,18 +213,20 @@ mod tests {
     fn each_class_is_told_when_it_is_reached() {
         let mut queue = queue(0);
         assert!(queue.wait(5, Durability::D2).is_none() && queue.wait(9, Durability::D0).is_none());
-        let mut d1 = queue.wait(6, Durability::D1).unwrap();
-        let mut d2 = queue.wait(6, Durability::D2).unwrap();
-        let mut later = queue.wait(8, Durability::D2).unwrap();
+        let d1 = outcome(queue.wait(6, Durability::D1));
+        let d2 = outcome(queue.wait(6, Durability::D2));
+        let later = outcome(queue.wait(8, Durability::D2));
         assert!(queue.wants_sync());
-        queue.wrote(7, 10);
+        let told = queue.wrote(7, 10);
+        assert!(d1.try_recv().is_err(), "nobody is told before the state is free");
+        drop(told);
         assert!(d1.try_recv().unwrap().is_ok() && d2.try_recv().is_err());
-        queue.synced(7, Duration::from_millis(2));
+        drop(queue.synced(7, Duration::from_millis(2)));
         assert!(d2.try_recv().unwrap().is_ok() && later.try_recv().is_err() && queue.wants_sync());
-        queue.applied(8);
+        drop(queue.applied(8));
         assert!(later.try_recv().unwrap().is_ok(), "the store is as safe");
-        let mut refused = queue.wait(9, Durability::D2).unwrap();
-        queue.failed("disk full".into());
+        let refused = outcome(queue.wait(9, Durability::D2));
+        drop(queue.failed("disk full".into()));
         assert!(refused.try_recv().unwrap().is_err());
         assert_eq!(queue.sync_times(), [Duration::from_millis(2); 3]);
     }

@@ -22,6 +22,8 @@ const FORMAT: u8 = 1;
 pub(crate) enum Kind {
     /// One change of the ledger; its sequence is the change's number.
     Change,
+    /// One change too, of a fact beside the records.
+    Fact,
     /// A run begins, or what lies between the record before and this sequence is in the store and was never written here. No body.
     Mark,
 }
@@ -31,6 +33,7 @@ impl Kind {
         match self {
             Kind::Change => 1,
             Kind::Mark => 2,
+            Kind::Fact => 3,
         }
     }
 }
@@ -119,6 +122,7 @@ pub(crate) fn read(bytes: &[u8], salt: u32) -> Result<Record<'_>, Bad> {
     let kind = match (head[4], head[5]) {
         (1, FORMAT) => Kind::Change,
         (2, FORMAT) => Kind::Mark,
+        (3, FORMAT) => Kind::Fact,
         (kind, format) => return Err(Bad::Newer(kind, format)),
     };
     let length = usize::try_from(word(head, 8)).ok().filter(|length| *length <= BODY_BYTES_MAX).ok_or(Bad::Head)?;

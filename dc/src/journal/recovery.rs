@@ -7,8 +7,8 @@
 use std::{collections::VecDeque, io};
 
 use super::{
-    Closed, change,
-    record::{Kind, Stand},
+    Closed, change, fact,
+    record::{Kind, Record, Stand},
     segment::{self, Break, Header, Scan},
     volume::Volume,
 };
@@ -25,7 +25,7 @@ pub(crate) enum Found {
 pub(crate) enum Refused {
     #[error(
         "{} is damaged at byte {at}: {why}. Nothing was changed. Acknowledged changes may be in what follows: copy the folder, look at it with \
-         `zone dc verify`, then restore a backup, or cut the file there by hand and accept the loss",
+         `zone dc verify`, then restore a backup, or set what is behind the place aside with `zone dc cut` and accept the loss",
         segment::name(*segment)
     )]
     Damaged { segment: u32, at: usize, why: String },
@@ -33,7 +33,7 @@ pub(crate) enum Refused {
     Missing(u32),
     #[error(
         "changes {from} to {to} are neither in the journal nor in the store, which has those up to {applied}: the database is older than the \
-         journal. Restore a newer backup of it; or, to go back to that backup for good, move the journal's folder away"
+         journal. Restore a newer backup of it; or, to go back to that backup for good, move the journal's folder away and run `zone dc adopt`"
     )]
     Gap { from: Lsn, to: Lsn, applied: Lsn },
     #[error(transparent)]
@@ -82,6 +82,16 @@ pub(crate) struct Walk {
     /// Stretches of changes that it never had because the store had them: first and last.
     pub gaps: Vec<(Lsn, Lsn)>,
     pub changes: u64,
+}
+
+/// The change that a record has; none if it has none, or none that this program can read.
+pub(super) fn entry_of(record: &Record<'_>) -> Option<Entry> {
+    let lsn = record.stand.sequence;
+    match record.kind {
+        Kind::Change => change::read(lsn, record.body),
+        Kind::Fact => fact::read(record.body).map(|fact| Entry::of_fact(lsn, fact.into())),
+        Kind::Mark => None,
+    }
 }
 
 /// Reads all segments. `each` gets what is in them, in order; a segment whose damage is found later was handed over up to there.
@@ -162,9 +172,9 @@ impl Walk {
             };
             let sequence = record.stand.sequence;
             match record.kind {
-                Kind::Change => {
+                Kind::Change | Kind::Fact => {
                     let no_change = || damaged(at, "a record that is whole but whose change can't be read".into());
-                    each(Found::Change(change::read(sequence, record.body).ok_or_else(no_change)?))?;
+                    each(Found::Change(entry_of(&record).ok_or_else(no_change)?))?;
                     self.changes += 1;
                 }
                 Kind::Mark => {
@@ -177,7 +187,7 @@ impl Walk {
             let walked = self.segments.last_mut().expect("this segment was pushed");
             (walked.bytes, walked.last) = (at as u64, sequence);
             walked.records += 1;
-            if record.kind == Kind::Change {
+            if record.kind != Kind::Mark {
                 walked.first.get_or_insert(sequence);
             }
         }

@@ -112,7 +112,7 @@ impl<'a> Scan<'a> {
     fn follows(&self, record: &Record<'_>) -> Result<(), String> {
         let (before, now) = (self.stand, record.stand);
         let in_order = match record.kind {
-            Kind::Change => before.sequence.checked_add(1) == Some(now.sequence) && before.epoch == now.epoch,
+            Kind::Change | Kind::Fact => before.sequence.checked_add(1) == Some(now.sequence) && before.epoch == now.epoch,
             Kind::Mark => before.sequence <= now.sequence && before.epoch <= now.epoch,
         };
         if record.before == before.chain && in_order {

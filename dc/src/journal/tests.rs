@@ -1,9 +1,11 @@
 //! The journal on a disk in memory, in folders, and in processes that are killed.
 
+mod cuts;
 mod damage;
 mod kills;
 mod memory;
 mod model;
+mod replay;
 mod rounds;
 
 use std::{sync::Arc, time::Duration};

@@ -136,20 +136,22 @@ impl Thread {
                     self.pause = RETRY_MIN;
                     info!("the journal is written again");
                 }
-                self.shared.look_mut(|state| {
+                let told = self.shared.look_mut(|state| {
                     state.journal.size = size;
-                    state.journal.wrote(lsn, size.bytes.saturating_sub(before));
+                    state.journal.wrote(lsn, size.bytes.saturating_sub(before))
                 });
+                drop(told);
             }
             Err(err) => {
                 self.retry_at = Some(Instant::now() + self.pause);
                 self.pause = (self.pause * 2).min(RETRY_MAX);
                 metrics::counter!("paifang_dc_journal_failures_total").increment(1);
-                let is_news = self.shared.look_mut(|state| {
+                let (is_news, told) = self.shared.look_mut(|state| {
                     state.journal.size = size;
                     state.give_back(entries);
-                    state.journal.failed(err.to_string())
+                    (state.journal.failing.is_none(), state.journal.failed(err.to_string()))
                 });
+                drop(told);
                 if is_news {
                     warn!(%err, "the journal can't be written; class D2 is refused until it can");
                 }
@@ -161,10 +163,11 @@ impl Thread {
         let started = Instant::now();
         self.journal.sync();
         let (lsn, took) = (self.journal.last(), started.elapsed());
-        self.shared.look_mut(|state| {
+        let told = self.shared.look_mut(|state| {
             state.ledger.safe_to(lsn);
-            state.journal.synced(lsn, took);
+            state.journal.synced(lsn, took)
         });
+        drop(told);
         kill::point("acked");
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 
 use super::{
-    FOLDER,
+    FOLDER, id,
     recovery::{Refused, Walk},
     segment,
     volume::{Disk, Volume},
@@ -17,6 +17,8 @@ use super::{
 pub struct Report {
     /// The folder that was read.
     pub folder: PathBuf,
+    /// Which journal it is; the database that it belongs to has the same. None before the first start that gives it one.
+    pub id: Option<String>,
     /// Its segments, up to the place of the damage if there is any.
     pub segments: Vec<SegmentReport>,
     /// Bytes of all files.
@@ -77,8 +79,7 @@ impl Report {
 /// # Errors
 /// When there is none, or the disk fails. Damage is no error: the report names it.
 pub fn verify(dir: &Path) -> anyhow::Result<Report> {
-    let inner = dir.join(FOLDER);
-    let folder = if inner.is_dir() { inner } else { dir.to_owned() };
+    let folder = folder_of(dir);
     let volume = Disk::new(&folder);
     let numbers = volume.numbers()?;
     ensure!(!numbers.is_empty(), "{} has no segments (files like {}): it is no journal", folder.display(), segment::name(1));
@@ -89,11 +90,13 @@ pub fn verify(dir: &Path) -> anyhow::Result<Report> {
     let mut walk = Walk::default();
     let damage = match walk.run(&volume, &mut |_| Ok(())) {
         Ok(()) => None,
-        Err(err) => Some(place_of(&err).ok_or(err).context("read the journal")?),
+        Err(err) => Some(damage_of(&err).ok_or(err).context("read the journal")?.2),
     };
     let segments: Vec<SegmentReport> = walk.segments.iter().map(SegmentReport::of).collect();
     let torn = walk.torn.map(|torn| Place { file: segment::name(torn.segment), at: torn.at as u64, why: torn.why });
+    let (settled, offered) = id::read(&folder)?;
     Ok(Report {
+        id: settled.or(offered).map(|id| id.to_string()),
         folder,
         bytes,
         records: segments.iter().map(|segment| segment.records).sum(),
@@ -115,13 +118,18 @@ impl SegmentReport {
     }
 }
 
-/// None if the trouble is the disk's and not the journal's.
-fn place_of(err: &anyhow::Error) -> Option<Place> {
-    match err.downcast_ref::<Refused>()? {
-        Refused::Damaged { segment, at, why } => Some(Place { file: segment::name(*segment), at: *at as u64, why: why.clone() }),
-        Refused::Missing(segment) => {
-            Some(Place { file: segment::name(*segment), at: 0, why: "the segment is missing, but later ones are there".into() })
-        }
-        Refused::Gap { .. } | Refused::Disk(_) => None,
-    }
+/// The journal's own folder: `dir`, or the folder `journal` of it.
+pub(super) fn folder_of(dir: &Path) -> PathBuf {
+    let inner = dir.join(FOLDER);
+    if inner.is_dir() { inner } else { dir.to_owned() }
+}
+
+/// The segment, the byte in it, and both for people; none if the trouble is the disk's and not the journal's.
+pub(super) fn damage_of(err: &anyhow::Error) -> Option<(u32, usize, Place)> {
+    let (segment, at, why) = match err.downcast_ref::<Refused>()? {
+        Refused::Damaged { segment, at, why } => (*segment, *at, why.clone()),
+        Refused::Missing(segment) => (*segment, 0, "the segment is missing, but later ones are there".into()),
+        Refused::Gap { .. } | Refused::Disk(_) => return None,
+    };
+    Some((segment, at, Place { file: segment::name(segment), at: at as u64, why }))
 }

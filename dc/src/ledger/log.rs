@@ -8,6 +8,7 @@ use proto::record::{Mail, PlayerRecord};
 
 use super::{
     Ledger, Lsn, PendingUnit,
+    facts::Fact,
     records::{Hot, Life},
     units::UnitId,
 };
@@ -47,6 +48,8 @@ pub(crate) struct Entry {
     pub unit: Option<UnitId>,
     /// The mail that it sends or takes, as it is after it.
     pub mail: Option<Arc<Mail>>,
+    /// The fact that it is, if it is none of players.
+    pub fact: Option<Arc<Fact>>,
     /// What it counts for while it waits.
     pub bytes: usize,
 }
@@ -54,7 +57,12 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn new(lsn: Lsn, players: Vec<u64>, writes: Vec<Logged>, unit: Option<UnitId>) -> Self {
         let bytes = ENTRY_BYTES + writes.iter().map(|write| ENTRY_BYTES + write.record.encoded_len()).sum::<usize>();
-        Self { lsn, players, writes, unit, mail: None, bytes }
+        Self { lsn, players, writes, unit, mail: None, fact: None, bytes }
+    }
+
+    pub(crate) fn of_fact(lsn: Lsn, fact: Arc<Fact>) -> Self {
+        let bytes = ENTRY_BYTES + fact.bytes();
+        Self { lsn, players: Vec::new(), writes: Vec::new(), unit: None, mail: None, fact: Some(fact), bytes }
     }
 
     pub(crate) fn with_mail(mut self, mail: Option<Arc<Mail>>) -> Self {
@@ -148,7 +156,7 @@ impl Ledger {
             return Err(foreign(format!("change {} came already", self.lsn)));
         }
         for write in &entry.writes {
-            if let Some(hot) = self.records.remove(write.player) {
+            if let Some(hot) = self.records.get(write.player) {
                 if write.revision <= hot.revision || write.version < hot.version || write.epoch < hot.epoch {
                     return Err(foreign(format!("player {} would go back", write.player)));
                 }
@@ -165,6 +173,9 @@ impl Ledger {
         }
         if let Some(mail) = &entry.mail {
             self.put_mail(mail.clone(), entry.lsn)?;
+        }
+        if let Some(fact) = &entry.fact {
+            self.keep_fact(entry.lsn, fact.clone());
         }
         self.lsn = self.lsn.max(entry.lsn);
         self.safe_to(entry.lsn);
@@ -188,7 +199,7 @@ impl Ledger {
         self.safe_to(lsn);
     }
 
-    /// A hash of all records in memory and of the units that wait for the store: equal for equal states.
+    /// A hash of all records in memory, and of the units and facts that wait for the store: equal for equal states.
     pub(crate) fn state_hash(&self) -> String {
         let mut hash = Context::new(&SHA256);
         for (player, hot) in self.records.sorted() {
@@ -203,6 +214,10 @@ impl Ledger {
             hash.update(&unit.id.map_or([0; 16], |id| id.0));
             unit.players.iter().for_each(|player| hash.update(&player.to_le_bytes()));
             unit.mail.iter().for_each(|mail| hash.update(&mail.encode_length_delimited_to_vec()));
+        }
+        for pending in &self.facts.pending {
+            hash.update(&pending.lsn.to_le_bytes());
+            hash.update(format!("{:?}", pending.fact).as_bytes());
         }
         hash.update(&self.lsn.to_le_bytes());
         hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use prost::Message;
-use proto::{ids::ItemId, record::PlayerRecord};
+use proto::{ids::ItemId, names, record::PlayerRecord};
 
 use super::Lsn;
 
@@ -78,12 +78,18 @@ impl Hot {
     fn is_dirty(&self) -> bool {
         self.stored_lsn < self.lsn && self.life != Life::SetAside
     }
+
+    fn weigh(&mut self) {
+        self.bytes = RECORD_BYTES + self.record.encoded_len() + self.items.len() * size_of::<ItemId>();
+    }
 }
 
 /// The records in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     hot: HashMap<u64, Hot>,
+    /// Who has which name, by its key.
+    names: HashMap<String, u64>,
     dirty: BTreeSet<u64>,
     dirty_bytes: usize,
     /// By last use.
@@ -95,6 +101,11 @@ pub(crate) struct Records {
 impl Records {
     pub(crate) fn get(&self, player: u64) -> Option<&Hot> {
         self.hot.get(&player)
+    }
+
+    pub(crate) fn named(&self, name_key: &str) -> Option<u64> {
+        let living = |player: &u64| self.hot.get(player).is_some_and(|hot| hot.life != Life::Deleted);
+        self.names.get(name_key).copied().filter(living)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -115,23 +126,47 @@ impl Records {
         self.hot.iter().map(|(player, hot)| (*player, hot)).collect()
     }
 
+    /// Takes a record, in place of the one that there is.
     pub(crate) fn insert(&mut self, player: u64, hot: Hot) {
+        if self.hot.contains_key(&player) {
+            return self.change(player, |known| *known = Hot { used: known.used, ..hot });
+        }
+        if hot.life != Life::Deleted {
+            self.names.insert(names::player_key(&hot.record.name), player);
+        }
         self.hot.insert(player, hot);
         self.list(player);
     }
 
     /// Changes a record, or only notes that it was used.
     pub(crate) fn change(&mut self, player: u64, change: impl FnOnce(&mut Hot)) {
-        self.unlist(player);
-        if let Some(hot) = self.hot.get_mut(&player) {
-            change(hot);
+        let Some(hot) = self.hot.get_mut(&player) else { return };
+        if !hot.is_dirty() {
+            self.unlist(player);
+            if let Some(hot) = self.hot.get_mut(&player) {
+                change(hot);
+            }
+            return self.list(player);
         }
-        self.list(player);
+        let before = hot.bytes;
+        change(hot);
+        hot.weigh();
+        self.dirty_bytes = self.dirty_bytes - before + hot.bytes;
+        // What waits and is saved anew, as most are, stays where it is.
+        if !hot.is_dirty() {
+            self.unlist(player);
+            self.list(player);
+        }
     }
 
     pub(crate) fn remove(&mut self, player: u64) -> Option<Hot> {
         self.unlist(player);
-        self.hot.remove(&player)
+        let gone = self.hot.remove(&player)?;
+        let key = names::player_key(&gone.record.name);
+        if self.names.get(&key) == Some(&player) {
+            self.names.remove(&key);
+        }
+        Some(gone)
     }
 
     /// Forgets the idle records that are over the limit; returns them.
@@ -157,7 +192,7 @@ impl Records {
         let Some(hot) = self.hot.get_mut(&player) else { return };
         self.uses += 1;
         hot.used = self.uses;
-        hot.bytes = RECORD_BYTES + hot.record.encoded_len() + hot.items.len() * size_of::<ItemId>();
+        hot.weigh();
         if hot.is_dirty() {
             self.dirty.insert(player);
             self.dirty_bytes += hot.bytes;
@@ -174,6 +209,21 @@ mod tests {
 
     fn hot() -> Hot {
         Hot::loaded(Arc::default(), Arc::new([]), "".into(), 0, 1, 1)
+    }
+
+    #[test]
+    fn what_waits_and_is_saved_anew_counts_once_with_its_newest_size() {
+        let mut records = Records::default();
+        records.insert(1, hot());
+        let named = |bytes: usize| Arc::new(PlayerRecord { name: "n".repeat(bytes), ..PlayerRecord::default() });
+        records.change(1, |hot| (hot.lsn, hot.record) = (1, named(50)));
+        records.change(1, |hot| (hot.lsn, hot.record) = (2, named(10)));
+        assert_eq!((records.dirty_bytes(), records.dirty().len()), (RECORD_BYTES + named(10).encoded_len(), 1));
+        records.insert(1, Hot { lsn: 3, record: named(20), ..hot() });
+        assert_eq!((records.dirty_bytes(), records.dirty().len()), (RECORD_BYTES + named(20).encoded_len(), 1));
+        records.change(1, |hot| hot.stored_lsn = 3);
+        assert_eq!((records.dirty_bytes(), records.dirty().len()), (0, 0));
+        assert!(records.remove(1).is_some() && records.idle.is_empty() && records.idle_bytes == 0);
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub(super) fn is_in(save: &PlayerSave, hot: &Hot) -> bool {
 
 /// The players of a unit, which is about at least one, and about each once.
 pub(super) fn players_of(saves: &[PlayerSave]) -> Result<Vec<u64>, Refusal> {
+    if let [save] = saves {
+        return Ok(vec![save.player]);
+    }
     let players: Vec<u64> = saves.iter().map(|save| save.player).collect();
     let distinct: HashSet<&u64> = players.iter().collect();
     match distinct.len() {
@@ -51,6 +54,11 @@ pub(super) fn players_of(saves: &[PlayerSave]) -> Result<Vec<u64>, Refusal> {
 
 /// Whether a record may be kept; returns its items' ids.
 pub(crate) fn check_record(record: &PlayerRecord) -> Result<Vec<ItemId>, Refusal> {
+    check_limits(record)?;
+    ids_of(&record.items)
+}
+
+fn check_limits(record: &PlayerRecord) -> Result<(), Refusal> {
     let bytes = record.encoded_len();
     if RECORD_BYTES_MAX < bytes {
         return Err(Refusal::invalid(format!("a record of {bytes} bytes; {RECORD_BYTES_MAX} at the most")));
@@ -58,7 +66,7 @@ pub(crate) fn check_record(record: &PlayerRecord) -> Result<Vec<ItemId>, Refusal
     if COINS_MAX < record.coins {
         return Err(Refusal::invalid(format!("{} coins; {COINS_MAX} at the most", record.coins)));
     }
-    ids_of(&record.items)
+    Ok(())
 }
 
 impl Ledger {
@@ -78,7 +86,11 @@ impl Ledger {
         if record.player != save.player || record.account != same.account || record.name != same.name {
             return Err(Refusal::invalid(format!("player {}'s number, account and name can't be saved anew", save.player)));
         }
-        let items = check_record(record)?.into();
+        // Most saves leave the items as they are: then the list of their ids is shared, and need not be compared again.
+        let items = match record.items == same.items {
+            true => check_limits(record).map(|()| hot.items.clone())?,
+            false => check_record(record)?.into(),
+        };
         let (record, owner, version) = (Arc::new(record.clone()), hot.owner.clone(), save.version);
         Ok(Placed::New(Write { player: save.player, record, items, owner, epoch: hot.epoch, version, life: Life::Alive }))
     }
@@ -103,8 +115,14 @@ impl Ledger {
 
     /// Items of the saves that no record in memory has: the store has to be asked who holds them.
     pub(crate) fn unknown_items<'a>(&self, saves: impl Iterator<Item = &'a PlayerSave>) -> Vec<ItemId> {
-        let items = saves.filter_map(|save| save.record.as_ref()).flat_map(|record| &record.items);
-        items.filter_map(|item| ItemId::from_bytes(&item.id)).filter(|item| self.items.holder(*item).is_none()).collect()
+        let mut unknown = Vec::new();
+        for save in saves {
+            let Some(record) = &save.record else { continue };
+            let own = self.records.get(save.player).map_or(&[][..], |hot| &hot.items);
+            let items = record.items.iter().filter_map(|item| ItemId::from_bytes(&item.id));
+            unknown.extend(items.filter(|item| own.binary_search(item).is_err() && self.items.holder(*item).is_none()));
+        }
+        unknown
     }
 
     /// Of a player in memory only memory knows the items: what the store says of it is old.

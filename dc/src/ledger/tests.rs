@@ -1,7 +1,9 @@
 //! The rules one by one; [`model`] checks them together, in random order, against a sequential model.
 
+pub(crate) mod cast;
 mod deals;
 mod model;
+pub(crate) mod people;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -19,17 +21,19 @@ pub(crate) const LIMITS: Limits = Limits { dirty_bytes_max: 1 << 30, cache_bytes
 pub(crate) struct Disk {
     pub players: BTreeMap<u64, StoredPlayer>,
     pub units: Vec<(UnitId, Lsn)>,
+    pub people: people::Stored,
 }
 
 impl Disk {
     pub fn with_players(records: Vec<PlayerRecord>) -> Self {
         let stored = |record: PlayerRecord| StoredPlayer { owner: String::new(), epoch: 0, version: 1, revision: 1, record };
-        Self { players: records.into_iter().map(|record| (record.player, stored(record))).collect(), units: Vec::new() }
+        Self { players: records.into_iter().map(|record| (record.player, stored(record))).collect(), ..Self::default() }
     }
 
     /// A ledger that knows all players.
     pub fn start(&self) -> Ledger {
         let mut ledger = Ledger::new(LIMITS, &self.units);
+        self.people.begin(&mut ledger);
         self.players.values().for_each(|stored| ledger.load(stored.clone()).unwrap());
         ledger
     }
@@ -46,6 +50,7 @@ impl Disk {
             let (record, owner) = ((*row.record).clone(), row.owner.to_string());
             *stored = StoredPlayer { record, owner, epoch: row.epoch, version: row.version, revision: row.revision };
         }
+        self.people.apply(&batch);
         self.units.extend(batch.units.iter().filter_map(|unit| Some((unit.id?, unit.lsn))));
         ledger.stored(&batch, &HashSet::new());
         assert!(!ledger.is_dirty() && ledger.dirty_bytes() == 0);
@@ -253,7 +258,9 @@ fn what_the_store_refused_is_read_only_and_its_unit_not_done() {
     let (_, mut ledger) = claimed();
     let trade = unit(&[7; 16], vec![save("a", 1, 3, record(1, 50, &[])), save("a", 1, 3, record(2, 150, &[1]))]);
     ledger.commit(&trade, &Elsewhere::new()).unwrap();
-    ledger.stored(&ledger.batch(), &HashSet::from([1, 2]));
+    let (batch, refused) = (ledger.batch(), HashSet::from([1, 2]));
+    assert!(ledger.put_aside(&batch, &refused).rows.is_empty(), "nothing was saved since");
+    ledger.stored(&batch, &refused);
     assert!(!ledger.is_dirty(), "it is not tried again");
     assert_eq!(code(ledger.commit(&trade, &Elsewhere::new())), CallFaultCode::CallUnavailable);
     assert_eq!(code(ledger.claim(1, "b")), CallFaultCode::CallUnavailable);

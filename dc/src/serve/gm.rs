@@ -8,10 +8,11 @@ use proto::internal::{
     SanctionAdd, SanctionKind, SanctionLift, SanctionList, Sanctions,
 };
 
-use super::{Desk, accounts::number, bounded};
+use super::{Desk, bounded};
 use crate::{
+    ledger::{known::Whose, sanctions::Wanted},
     refusal::Refusal,
-    store::{Command, Reply, SanctionsWanted},
+    store::{Command, Reader},
 };
 
 /// Characters of a reason, as wide as its column.
@@ -27,35 +28,39 @@ impl Desk {
         check_sanction(sanction.kind(), sanction.account, &sanction.address)?;
         bounded("a reason", &sanction.reason, REASON_CHARS_MAX)?;
         bounded("a name", &sanction.by, NAME_CHARS_MAX)?;
-        let from_ms = if sanction.from_ms == 0 { crate::now_ms() } else { sanction.from_ms };
-        let sanction = Sanction { from_ms, ..sanction };
-        let id = number(self.shared.command(Command::SanctionAdd { sanction: sanction.clone() }).await?)?;
-        let against = sanction.account;
-        let account = self.read(move |reader| reader.account(against)).await?;
-        let account_name = account.map(|account| account.name).unwrap_or_default();
-        Ok(Sanctions { sanctions: vec![Sanction { id, account_name, ..sanction }] })
+        let account_name = match sanction.account {
+            0 => String::new(),
+            account => self.account(Whose::Number(account)).await?.ok_or(Refusal::NotFound("account"))?.name,
+        };
+        let now_ms = crate::now_ms();
+        let from_ms = if sanction.from_ms == 0 { now_ms } else { sanction.from_ms };
+        let sanction = Sanction { id: 0, from_ms, account_name, ..sanction };
+        let id = self.change(|ledger| ledger.sanction(sanction.clone(), now_ms)).await?;
+        Ok(Sanctions { sanctions: vec![Sanction { id, ..sanction }] })
     }
 
     pub(super) async fn sanction_lift(self: Arc<Self>, call: SanctionLift) -> Result<Sanctions, Refusal> {
         let kind = call.kind();
         check_sanction(kind, call.account, &call.address)?;
         bounded("a name", &call.by, NAME_CHARS_MAX)?;
-        match self.shared.command(Command::SanctionLift { kind, account: call.account, address: call.address, by: call.by }).await? {
-            Reply::Lifted(sanctions) => Ok(Sanctions { sanctions }),
-            other => Err(Refusal::Internal(format!("the store gave {other:?} for what was lifted"))),
-        }
+        let sanctions = self.change(|ledger| ledger.lift(kind, (call.account, call.address), call.by, crate::now_ms())).await?;
+        Ok(Sanctions { sanctions })
     }
 
     pub(super) async fn sanction_list(self: Arc<Self>, call: SanctionList) -> Result<Sanctions, Refusal> {
         let kind = Some(call.kind()).filter(|kind| *kind != SanctionKind::Unspecified);
         let against = (call.account != 0 || !call.address.is_empty()).then_some((call.account, call.address));
         let limit = if call.limit == 0 { u32::MAX } else { call.limit };
-        let wanted = SanctionsWanted { kind, against, now_ms: crate::now_ms(), limit };
-        Ok(Sanctions { sanctions: self.read(move |reader| reader.sanctions(&wanted)).await? })
+        let wanted = Wanted { kind, against, now_ms: crate::now_ms(), limit };
+        Ok(Sanctions { sanctions: self.shared.look(|state| state.ledger.sanctions(&wanted)) })
     }
 
     pub(super) async fn gm_account_find(self: Arc<Self>, call: GmAccountFind) -> Result<GmAccountReply, Refusal> {
-        self.read(move |reader| reader.gm_account(&call.name)).await?.ok_or(Refusal::NotFound("GM account"))
+        if let Some(known) = self.shared.look(|state| state.ledger.known.gm_account(&call.name).cloned()) {
+            return Ok(known);
+        }
+        let found = self.read(move |reader| reader.gm_account(&call.name)).await;
+        found.map_err(|refusal| refusal.for_want_of_the_store("this name can't be looked up now"))?.ok_or(Refusal::NotFound("GM account"))
     }
 
     pub(super) async fn gm_account_create(self: Arc<Self>, call: GmAccountCreate) -> Result<GmAccountReply, Refusal> {
@@ -69,11 +74,12 @@ impl Desk {
             return Err(Refusal::invalid("the roles of GM accounts are observer, helper, gm and admin"));
         }
         let command = Command::GmAccountCreate { name: name.clone(), password_hash: password_hash.clone(), role: role.clone() };
-        self.shared.command(command).await?;
+        let made = self.shared.command(command).await;
+        made.map_err(|refusal| refusal.for_want_of_the_store("no GM account can be made now, as its name has to be unique"))?;
         Ok(GmAccountReply { name, password_hash, role })
     }
 
-    pub(super) async fn audit_append(self: Arc<Self>, call: AuditAppend) -> Result<AuditReply, Refusal> {
+    pub(crate) async fn audit_append(self: Arc<Self>, call: AuditAppend) -> Result<AuditReply, Refusal> {
         let record = call.record.ok_or_else(|| Refusal::invalid("no audit record"))?;
         for (what, text) in [("a name", &record.by), ("an address", &record.address), ("a command", &record.command)] {
             bounded(what, text, NAME_CHARS_MAX)?;
@@ -83,21 +89,24 @@ impl Desk {
         bounded("the arguments of a command", &record.arguments, TEXT_CHARS_MAX)?;
         bounded("an outcome", &record.outcome, TEXT_CHARS_MAX)?;
         let at_ms = if record.at_ms == 0 { crate::now_ms() } else { record.at_ms };
-        let record = AuditRecord { at_ms, ..record };
-        let id = number(self.shared.command(Command::AuditAppend { record: record.clone() }).await?)?;
+        let record = AuditRecord { id: 0, at_ms, ..record };
+        let id = self.change(|ledger| ledger.audit(record.clone())).await?;
         Ok(AuditReply { records: vec![AuditRecord { id, ..record }] })
     }
 
     pub(super) async fn audit_outcome(self: Arc<Self>, call: AuditOutcome) -> Result<Done, Refusal> {
         // What a command brought may be long; how it begins tells enough, and an outcome is never lost for its length.
         let outcome = call.outcome.chars().take(TEXT_CHARS_MAX).collect();
-        self.shared.command(Command::AuditOutcome { audit: call.id, outcome }).await?;
+        self.change(|ledger| Ok(((), ledger.audit_outcome(AuditOutcome { id: call.id, outcome })?))).await?;
         Ok(Done {})
     }
 
     pub(super) async fn audit_list(self: Arc<Self>, call: AuditList) -> Result<AuditReply, Refusal> {
         let limit = if call.limit == 0 { u32::MAX } else { call.limit };
-        let mut records = self.read(move |reader| reader.audit(&call.by, &call.command, limit)).await?;
+        let (by, command) = (call.by.clone(), call.command.clone());
+        let read = move |reader: &dyn Reader| reader.audit(&by, &command, limit);
+        let newest = self.read_over(read, |ledger, stored| ledger.audits(stored, &call.by, &call.command, limit)).await;
+        let mut records = newest.map_err(|refusal| refusal.for_want_of_the_store("the audit log can't be read now"))?;
         let mut bytes = 0;
         let mut fits = |record: &AuditRecord| {
             bytes += record.encoded_len() + 16;

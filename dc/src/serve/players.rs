@@ -7,6 +7,7 @@ use proto::internal::{
     RoleDelete, UnitResult,
 };
 
+use proto::link::Call;
 use service::kill;
 
 use super::{Desk, Pending};
@@ -50,7 +51,7 @@ impl Desk {
         let handoff = |state: &mut State| {
             state.admit(Durability::D2)?;
             let (epoch, lsn) = state.ledger.handoff(&save, &call.to, &elsewhere)?;
-            state.counts.unit(1);
+            state.counts.units(1, 1);
             Ok(Pending { answer: PlayerHandedOff { epoch }, durable: state.journal.wait(lsn, Durability::D2) })
         };
         self.with_records(&[save.player], handoff).await
@@ -62,7 +63,7 @@ impl Desk {
         let release = |state: &mut State| {
             state.admit(Durability::D2)?;
             let lsn = state.ledger.release(&save, &elsewhere)?;
-            state.counts.unit(1);
+            state.counts.units(1, 1);
             Ok(Pending { answer: Done {}, durable: state.journal.wait(lsn, Durability::D2) })
         };
         self.with_records(&[save.player], release).await
@@ -140,19 +141,23 @@ impl Desk {
 
 fn commit(state: &mut State, call: &Commit, elsewhere: &Elsewhere) -> Pending<Committed> {
     let mut units = Vec::with_capacity(call.units.len());
-    let mut newest: Lsn = 0;
+    let (mut newest, mut taken, mut saves): (Lsn, _, _) = (0, 0, 0);
     // Whoever does not say gets the safest.
     let class = if call.durability() == Durability::Unspecified { Durability::D2 } else { call.durability() };
     for unit in &call.units {
         match state.admit(class).and_then(|()| state.ledger.commit(unit, elsewhere)) {
             Ok(lsn) => {
                 newest = newest.max(lsn);
-                state.counts.unit(unit.saves.len());
+                (taken, saves) = (taken + 1, saves + unit.saves.len());
                 units.push(UnitResult::default());
             }
-            Err(refusal) => units.push(UnitResult { refused: refusal.code().into(), text: refusal.to_string() }),
+            Err(refusal) => {
+                super::count_refused(Commit::NAME, &refusal);
+                units.push(UnitResult { refused: refusal.code().into(), text: refusal.to_string() });
+            }
         }
     }
+    state.counts.units(taken, saves);
     let durable = state.journal.wait(newest, class);
     Pending { answer: Committed { units, durability: class.into() }, durable }
 }

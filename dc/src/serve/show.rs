@@ -20,7 +20,7 @@ fn answer(shown: Result<Value, Refusal>) -> (StatusCode, Json<Value>) {
         Err(refusal) => {
             let status = match refusal {
                 Refusal::NotFound(_) => StatusCode::NOT_FOUND,
-                Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+                Refusal::Unavailable(_) | Refusal::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, Json(json!({ "error": refusal.to_string() })))
@@ -32,7 +32,7 @@ impl Desk {
     /// The record of a player, by name in any case or by number; its owner and epoch; up to which version it is safe, and where.
     pub(crate) async fn show(&self, name: &str) -> Result<Value, Refusal> {
         let name_key = names::player_key(name);
-        let player = match self.read(move |reader| reader.player_named(&name_key)).await? {
+        let player = match self.named(name_key).await? {
             Some(player) => player,
             None => name.parse().map_err(|_| Refusal::NotFound("player"))?,
         };

@@ -1,5 +1,8 @@
 //! dc over a real SQLite database in a folder of its own: at the desk, and over links on loopback.
 
+mod facts;
+mod joined;
+
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use proto::{

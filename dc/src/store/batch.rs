@@ -6,12 +6,13 @@ use std::{
 };
 
 use prost::Message;
-use proto::{
-    internal::{AuditRecord, Relation, Sanction, SanctionKind},
-    record::{Mail, PlayerRecord},
-};
+use proto::record::{Mail, PlayerRecord};
 
-use crate::ledger::{Lsn, units::UnitId};
+use crate::ledger::{
+    Lsn,
+    facts::{Numbers, PendingFact},
+    units::UnitId,
+};
 
 /// The newest of a player.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,17 +41,13 @@ pub(crate) struct PendingUnit {
     pub mail: Option<Arc<Mail>>,
 }
 
-/// A change of what is no player's record: carried out by the store, in the order of the batch, after the rows.
+/// What only the store can do, as it alone knows all names: carried out by it, in the order of the batch, after the facts.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::enum_variant_names, reason = "the names of the calls")]
 pub(crate) enum Command {
     AccountCreate { name: String, password_hash: String },
     RoleCreate { record: PlayerRecord, roles_max: u32 },
-    RelationSet { player: u64, other: u64, relation: Relation, relations_max: u32 },
-    SanctionAdd { sanction: Sanction },
-    SanctionLift { kind: SanctionKind, account: u64, address: String, by: String },
     GmAccountCreate { name: String, password_hash: String, role: String },
-    AuditAppend { record: AuditRecord },
-    AuditOutcome { audit: u64, outcome: String },
 }
 
 impl Command {
@@ -59,12 +56,7 @@ impl Command {
         let content = match self {
             Command::AccountCreate { name, password_hash } => name.len() + password_hash.len(),
             Command::RoleCreate { record, .. } => record.encoded_len(),
-            Command::RelationSet { .. } => 0,
-            Command::SanctionAdd { sanction } => sanction.encoded_len(),
-            Command::SanctionLift { address, by, .. } => address.len() + by.len(),
             Command::GmAccountCreate { name, password_hash, role } => name.len() + password_hash.len() + role.len(),
-            Command::AuditAppend { record } => record.encoded_len(),
-            Command::AuditOutcome { outcome, .. } => outcome.len(),
         };
         size_of::<Command>() + content
     }
@@ -77,8 +69,6 @@ pub(crate) enum Reply {
     Done,
     /// The number that the store gave.
     Number(u64),
-    /// Those that were lifted.
-    Lifted(Vec<Sanction>),
 }
 
 /// What goes to the store in one transaction.
@@ -93,12 +83,16 @@ pub(crate) struct Batch {
     pub units: Vec<PendingUnit>,
     /// Units of changes before this one need not be remembered.
     pub units_floor: Lsn,
+    /// In their order, after the rows and units.
+    pub facts: Vec<PendingFact>,
+    /// The numbers that facts have been given up to here.
+    pub numbers: Numbers,
     pub commands: Vec<Command>,
 }
 
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.units.is_empty() && self.commands.is_empty()
+        self.rows.is_empty() && self.units.is_empty() && self.facts.is_empty() && self.commands.is_empty()
     }
 
     /// The rows and units in the smallest parts that may be stored apart: players that a unit ties together stay together.

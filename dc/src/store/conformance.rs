@@ -1,16 +1,18 @@
-//! What every store must do, as tests that run on each: [`conformance`] makes them for a [`Home`].
+//! What every store must do, as tests that run on each: [`conformance`] makes them for a [`Home`]. Those of facts are in [`facts`].
+
+mod facts;
 
 use std::sync::Arc;
 
 use proto::{
     client::Item,
     ids::ItemId,
-    internal::{AuditRecord, Relation, Sanction, SanctionKind},
     record::{Mail, PlayerRecord},
 };
 
 use super::*;
 use crate::refusal::Refusal;
+pub(crate) use facts::*;
 
 pub(crate) const NOW: i64 = 1_000;
 
@@ -36,9 +38,15 @@ macro_rules! conformance {
             names_are_unique_whatever_their_case_until_the_role_is_deleted,
             names_of_any_alphabet_are_kept,
             a_refused_command_does_not_disturb_the_others,
-            relations_are_one_a_pair_and_bounded,
-            sanctions_are_found_while_they_are_in_force,
-            gm_accounts_and_the_audit_log_are_kept,
+            relations_are_one_a_pair_between_players_who_are_there,
+            sanctions_are_read_while_they_are_in_force,
+            gm_accounts_are_kept,
+            the_audit_log_is_kept_and_filtered,
+            facts_that_are_given_twice_are_there_once,
+            more_facts_than_a_transaction_has_are_all_there,
+            facts_that_are_refused_can_be_set_aside,
+            a_journal_belongs_to_the_database_until_another_one_does,
+            players_are_taken_from_their_owners_with_epochs_that_they_never_had,
             mails_are_kept_and_their_items_are_at_no_player,
             rankings_and_versions_are_read_without_records,
         );
@@ -319,7 +327,7 @@ pub(crate) fn names_are_unique_whatever_their_case_until_the_role_is_deleted(hom
     assert_eq!(role(&mut opened, 1, "Dan"), Err(Refusal::Limit(3, "roles")));
     assert!(reader(&opened).holders(&[item(1)]).unwrap().is_empty());
     assert_eq!(reader(&opened).player_named("ann").unwrap(), Some(3));
-    assert_eq!(reader(&opened).players_of(1).unwrap().len(), 3);
+    assert_eq!(reader(&opened).versions_of(1).unwrap().len(), 3);
 }
 
 pub(crate) fn names_of_any_alphabet_are_kept(home: &dyn Home) {
@@ -342,64 +350,6 @@ pub(crate) fn a_refused_command_does_not_disturb_the_others(home: &dyn Home) {
     assert_eq!(reader(&opened).account_named("b").unwrap().unwrap().account, 2);
     assert_eq!(reader(&opened).account(1).unwrap().unwrap().name, "a");
     assert_eq!(reader(&opened).account_named("c").unwrap(), None);
-}
-
-pub(crate) fn relations_are_one_a_pair_and_bounded(home: &dyn Home) {
-    let mut opened = with_players(home);
-    assert_eq!(number(role(&mut opened, 1, "Cid")), 3);
-    let set = |other, relation| Command::RelationSet { player: 1, other, relation, relations_max: 1 };
-    assert_eq!(run(&mut opened, set(2, Relation::Friend)), Ok(Reply::Done));
-    assert_eq!(run(&mut opened, set(3, Relation::Friend)), Err(Refusal::Limit(1, "friends and blocks")));
-    assert_eq!(run(&mut opened, set(9, Relation::Friend)), Err(Refusal::NotFound("player")));
-    assert_eq!(reader(&opened).relations(2).unwrap().befriended_by, [1]);
-    assert_eq!(run(&mut opened, set(2, Relation::Block)), Ok(Reply::Done));
-    let (mine, theirs) = (reader(&opened).relations(1).unwrap(), reader(&opened).relations(2).unwrap());
-    assert_eq!((mine.outgoing.len(), mine.outgoing[0].name.as_str(), mine.outgoing[0].relation()), (1, "Bo", Relation::Block));
-    assert_eq!((theirs.befriended_by.len(), theirs.blocked_by), (0, vec![1]));
-    assert_eq!(run(&mut opened, set(2, Relation::Unspecified)), Ok(Reply::Done));
-    assert!(reader(&opened).relations(1).unwrap().outgoing.is_empty());
-}
-
-pub(crate) fn sanctions_are_found_while_they_are_in_force(home: &dyn Home) {
-    let mut opened = with_players(home);
-    let ban = Sanction { kind: SanctionKind::Ban.into(), account: 1, until_ms: 2 * NOW, ..Sanction::default() };
-    let by_address = Sanction { kind: SanctionKind::Mute.into(), address: "10.0.0.1".into(), ..Sanction::default() };
-    number(run(&mut opened, Command::SanctionAdd { sanction: ban.clone() }));
-    number(run(&mut opened, Command::SanctionAdd { sanction: by_address }));
-    let nobody = Sanction { account: 77, ..ban };
-    assert_eq!(run(&mut opened, Command::SanctionAdd { sanction: nobody }), Err(Refusal::NotFound("account")));
-    let count = |opened: &Opened, now_ms, kind, against: Option<(u64, &str)>| {
-        let against = against.map(|(account, address)| (account, address.to_owned()));
-        reader(opened).sanctions(&SanctionsWanted { kind, against, now_ms, limit: 10 }).unwrap().len()
-    };
-    assert_eq!(count(&opened, NOW, None, None), 2);
-    assert_eq!(count(&opened, NOW, None, Some((1, "10.0.0.1"))), 2);
-    assert_eq!(count(&opened, 2 * NOW, None, Some((1, "10.0.0.1"))), 1, "the ban has ended");
-    assert_eq!(count(&opened, NOW, Some(SanctionKind::Ban), Some((0, "10.0.0.1"))), 0);
-    assert_eq!(count(&opened, NOW, None, Some((0, ""))), 0, "nobody is not everybody");
-    let lift = Command::SanctionLift { kind: SanctionKind::Ban, account: 1, address: String::new(), by: "gm".into() };
-    assert!(matches!(run(&mut opened, lift.clone()), Ok(Reply::Lifted(lifted)) if lifted[0].account_name == "alice"));
-    assert_eq!(run(&mut opened, lift), Err(Refusal::NotFound("sanction")));
-    assert_eq!(count(&opened, NOW, None, Some((1, ""))), 0);
-}
-
-pub(crate) fn gm_accounts_and_the_audit_log_are_kept(home: &dyn Home) {
-    let mut opened = home.open();
-    let gm = || Command::GmAccountCreate { name: "root".into(), password_hash: "x".into(), role: "admin".into() };
-    assert_eq!(run(&mut opened, gm()), Ok(Reply::Done));
-    assert_eq!(run(&mut opened, gm()), Err(Refusal::NameTaken));
-    assert_eq!(reader(&opened).gm_account("root").unwrap().unwrap().role, "admin");
-    assert_eq!(reader(&opened).gm_account("nobody").unwrap(), None);
-    let record = |by: &str, command: &str| AuditRecord { by: by.into(), command: command.into(), ..AuditRecord::default() };
-    let first = number(run(&mut opened, Command::AuditAppend { record: record("root", "kick") }));
-    number(run(&mut opened, Command::AuditAppend { record: record("helper", "kick") }));
-    let outcome = Command::AuditOutcome { audit: first, outcome: "done".into() };
-    assert_eq!(run(&mut opened, outcome.clone()), Ok(Reply::Done));
-    assert_eq!(run(&mut opened, outcome), Ok(Reply::Done), "twice is once");
-    assert_eq!(run(&mut opened, Command::AuditOutcome { audit: 99, outcome: "done".into() }), Err(Refusal::NotFound("audit record")));
-    let found = reader(&opened).audit("root", "", 10).unwrap();
-    assert_eq!((found.len(), found[0].outcome.as_str(), found[0].at_ms), (1, "done", NOW));
-    assert_eq!(reader(&opened).audit("", "kick", 1).unwrap()[0].by, "helper", "newest first");
 }
 
 pub(crate) fn rankings_and_versions_are_read_without_records(home: &dyn Home) {

@@ -1,7 +1,7 @@
 //! The store on a server of MySQL or MariaDB, through mysql_async and a deadpool of connections.
 //!
 //! Read `failure` (what an error means), `pool` (connections), `pace` (how many rows at once), `schema` (migrations), `write` (one
-//! transaction), `mails`, `commands`, `read`.
+//! transaction), `mails`, `facts`, `commands`, `read`, `owner` (which journal it belongs to).
 //!
 //! A batch that is larger than the [`Pace`] goes in several transactions. Players that a unit ties together are always in one, and
 //! `applied_lsn` rises with the last, so at every moment the database has whole units, and a replay begins early enough.
@@ -15,8 +15,10 @@
 //! with CALL_UNAVAILABLE.
 
 mod commands;
+mod facts;
 mod failure;
 mod mails;
+mod owner;
 mod pace;
 mod pool;
 mod read;
@@ -39,9 +41,11 @@ use tracing::{info, warn};
 
 use super::{Batch, CommandResult, Opened, PendingUnit, Reader, Store, StoreError};
 use crate::{
-    ledger::{Lsn, units::UnitId},
+    journal::id::JournalId,
+    ledger::{Lsn, facts::Numbers, units::UnitId},
     migrate::{MIGRATIONS, Migration},
 };
+use facts::FACTS_MAX;
 use failure::{Class, Failure};
 use pace::Pace;
 use pool::{Database, Session, column, key, number};
@@ -55,6 +59,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The least `max_allowed_packet`: several times what a statement has.
 const PACKET_BYTES_MIN: u64 = 4 * 1024 * 1024;
+
+/// Notes how far the database is: these numbers only rise, but for the transaction's, which is what it is.
+const MARKS: &str =
+    "UPDATE counters SET value = GREATEST(value, CASE name WHEN 'applied_lsn' THEN ? WHEN 'audit' THEN ? WHEN 'sanction' THEN ?
+     ELSE ? END) WHERE name IN ('applied_lsn', 'audit', 'sanction', 'mysql_transaction')";
 
 /// Why a database can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +79,7 @@ pub(crate) enum OpenError {
 impl From<Failure> for OpenError {
     fn from(failure: Failure) -> Self {
         match failure.class {
-            Class::Conflict | Class::Lost | Class::Unavailable if !matches!(failure.reason, "access" | "schema" | "other") => {
+            Class::Conflict | Class::Lost | Class::Unavailable if !matches!(failure.reason, "access" | "schema" | "tls" | "other") => {
                 OpenError::Away(failure.text)
             }
             _ => OpenError::Refused(anyhow::anyhow!(failure.text)),
@@ -108,6 +117,7 @@ impl Part {
         let units = self.batch.units.iter().filter(|unit| unit.lsn != 0);
         batch.lsn == 0
             && batch.commands.is_empty()
+            && batch.facts.is_empty()
             && batch.rows == self.batch.rows
             && batch.units.iter().filter(|unit| unit.lsn != 0).eq(units)
     }
@@ -125,7 +135,8 @@ fn open_with(config: &MysqlConfig, url: &str, random: Random, migrations: &[Migr
     // The error's text has no more of the URL than the name of a parameter.
     let opts = Opts::from_url(url).context("the URL of the database is not as it should be: mysql://USER:PASSWORD@HOST:PORT/DATABASE")?;
     let name = opts.db_name().context("the URL of the database names no database: mysql://USER:PASSWORD@HOST:PORT/DATABASE")?.to_owned();
-    let database = Database::new(opts, config.connections_max, config.statement_timeout).map_err(OpenError::Refused)?;
+    let ca = config.ca.as_deref().map(service::tls::certificates).transpose().context("read `mysql.ca`")?;
+    let database = Database::new(opts, ca, config.connections_max, config.statement_timeout).map_err(OpenError::Refused)?;
     let (writer, transaction, applied) = database.wait(async {
         let mut session = database.session().await?;
         check_server(&mut session).await?;
@@ -178,6 +189,21 @@ impl Store for MysqlStore {
         Ok(database.wait(async { counter(&mut database.session().await?, "applied_lsn").await })?)
     }
 
+    fn journal(&mut self) -> Result<Option<JournalId>, StoreError> {
+        let database = self.database.clone();
+        Ok(database.wait(owner::journal(&database))?)
+    }
+
+    fn take_journal(&mut self, journal: JournalId, now_ms: i64) -> Result<(), StoreError> {
+        let database = self.database.clone();
+        Ok(database.wait(owner::take_journal(&database, journal, now_ms))?)
+    }
+
+    fn dispossess(&mut self) -> Result<u64, StoreError> {
+        let database = self.database.clone();
+        Ok(database.wait(owner::dispossess(&database))?)
+    }
+
     fn apply(&mut self, batch: &Batch) -> Result<Vec<CommandResult>, StoreError> {
         let database = self.database.clone();
         let applied = database.wait(self.apply_all(batch));
@@ -192,6 +218,7 @@ impl Store for MysqlStore {
             for row in &batch.rows {
                 write::set_aside(&mut session, row, batch.now_ms, reason).await?;
             }
+            facts::set_aside(&mut session, batch, reason).await?;
             Ok::<(), Failure>(())
         })?)
     }
@@ -207,7 +234,7 @@ impl MysqlStore {
         if let Some(known) = self.known(batch) {
             return known;
         }
-        if batch.rows.len() <= self.pace.rows() {
+        if batch.rows.len() <= self.pace.rows() && batch.facts.len() <= FACTS_MAX {
             return match self.transact(batch).await {
                 Err(failure) if failure.class == Class::Refused && 1 < batch.rows.len() => {
                     self.parts.clear();
@@ -235,8 +262,11 @@ impl MysqlStore {
             Some(failure) => Err(failure),
             None => {
                 self.parts.clear();
-                let (rows, units) = (Vec::new(), Vec::new());
-                self.transact(&Batch { rows, units, commands: batch.commands.clone(), ..*batch }).await
+                for facts in batch.facts.chunks(FACTS_MAX) {
+                    self.transact(&Batch { now_ms: batch.now_ms, facts: facts.to_vec(), ..Batch::default() }).await?;
+                }
+                let (rows, units, facts) = (Vec::new(), Vec::new(), Vec::new());
+                self.transact(&Batch { rows, units, facts, commands: batch.commands.clone(), ..*batch }).await
             }
         }
     }
@@ -371,12 +401,14 @@ impl MysqlStore {
         self.transaction = self.transaction.max(last) + 1;
         kill::point("store_begin");
         let slowest = write::records(session, batch, self.pace.rows()).await?;
+        facts::write(session, &batch.facts).await?;
         let mut results = Vec::with_capacity(batch.commands.len());
         for command in &batch.commands {
             results.push(commands::run(session, command, batch.now_ms).await?);
         }
-        let marks = "UPDATE counters SET value = IF(name = 'applied_lsn', GREATEST(value, ?), ?) WHERE name IN ('applied_lsn', 'mysql_transaction')";
-        session.execute(marks, vec![key(batch.lsn), key(self.transaction)]).await?;
+        let Numbers { audits, sanctions } = batch.numbers;
+        let marks = vec![key(batch.lsn), key(audits), key(sanctions), key(self.transaction)];
+        session.execute(MARKS, marks).await?;
         *unknown = Some((self.transaction, results));
         kill::point("store_rows");
         session.run("COMMIT").await?;
@@ -420,7 +452,9 @@ impl MysqlStore {
             }
             Some(_) | None => (),
         }
-        for reason in ["deadlock", "lock_wait", "lost", "timeout", "read_only", "disk_full", "connections", "access", "schema", "other"] {
+        for reason in
+            ["deadlock", "lock_wait", "lost", "timeout", "read_only", "disk_full", "connections", "access", "schema", "tls", "other"]
+        {
             let now = if self.failing == Some(reason) { 1.0 } else { 0.0 };
             metrics::gauge!("paifang_dc_mysql_failing", "reason" => reason).set(now);
         }

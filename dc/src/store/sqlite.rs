@@ -3,6 +3,7 @@
 //! SQLite opens its files by itself: a simulated disk has to take the place of this module, as another [`Store`].
 
 mod commands;
+mod facts;
 mod mails;
 mod read;
 #[cfg(test)]
@@ -12,12 +13,13 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use prost::Message;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi, named_params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, named_params};
 
 use service::{fs::Lock, kill};
 
-use super::{Batch, CommandResult, Opened, RECORD_FORMAT, Row, Store, StoreError, StoredPlayer};
+use super::{Batch, CommandResult, EPOCH_LEAP, Opened, REASON_MAX, RECORD_FORMAT, Row, Store, StoreError, StoredPlayer};
 use crate::{
+    journal::id::JournalId,
     ledger::{Lsn, units::UnitId},
     migrate::{self, Applied, MIGRATIONS, Migration},
 };
@@ -119,6 +121,7 @@ impl Store for SqliteStore {
         write_rows(&transaction, batch)?;
         mails::keep(&transaction, batch)?;
         write_units(&transaction, batch)?;
+        facts::write(&transaction, batch)?;
         let mut results = Vec::with_capacity(batch.commands.len());
         for command in &batch.commands {
             results.push(commands::run(&transaction, command, batch.now_ms)?);
@@ -132,8 +135,26 @@ impl Store for SqliteStore {
         Ok(results)
     }
 
+    fn journal(&mut self) -> Result<Option<JournalId>, StoreError> {
+        let sql = "SELECT journal FROM journals ORDER BY number DESC LIMIT 1";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0).map(JournalId)).optional()?)
+    }
+
+    fn take_journal(&mut self, journal: JournalId, now_ms: i64) -> Result<(), StoreError> {
+        let sql = "INSERT INTO journals (number, journal, since_ms) SELECT COALESCE(MAX(number), 0) + 1, ?1, ?2 FROM journals";
+        self.connection.execute(sql, (&journal.0[..], now_ms))?;
+        Ok(())
+    }
+
+    fn dispossess(&mut self) -> Result<u64, StoreError> {
+        let sql = "UPDATE players SET owner = '', epoch = epoch + ?1, revision = revision + 1";
+        Ok(self.connection.execute(sql, [EPOCH_LEAP])? as u64)
+    }
+
     fn set_aside(&mut self, batch: &Batch, reason: &str) -> Result<(), StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let reason: String = reason.chars().take(REASON_MAX).collect();
+        facts::set_aside(&transaction, batch, &reason)?;
         for row in &batch.rows {
             transaction
                 .prepare_cached(
@@ -141,7 +162,7 @@ impl Store for SqliteStore {
                 )?
                 .execute(named_params! {
                     ":player": key(row.player), ":version": key(row.version), ":at": batch.now_ms,
-                    ":reason": reason.chars().take(500).collect::<String>(), ":format": RECORD_FORMAT, ":body": row.record.encode_to_vec(),
+                    ":reason": reason, ":format": RECORD_FORMAT, ":body": row.record.encode_to_vec(),
                 })?;
         }
         Ok(transaction.commit()?)

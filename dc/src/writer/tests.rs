@@ -3,13 +3,13 @@
 use std::sync::mpsc;
 
 use proto::{
-    internal::{CallFaultCode, CommitUnit, PlayerSave},
+    internal::{AuditRecord, CallFaultCode, CommitUnit, PlayerSave},
     record::PlayerRecord,
 };
 
 use super::*;
 use crate::{
-    journal::{self, queue::Queue, tests::Memory, thread::JournalThread},
+    journal::{self, id::JournalId, queue::Queue, tests::Memory, thread::JournalThread},
     ledger::{Elsewhere, Limits},
     store::{Reply, StoredPlayer},
 };
@@ -22,7 +22,7 @@ struct Ordered {
     orders: mpsc::Receiver<Order>,
     stored: mpsc::Sender<Batch>,
     aside: mpsc::Sender<Vec<u64>>,
-    /// It refuses every batch with this player.
+    /// It refuses every batch with this player, or with a fact of this change.
     refuses: u64,
 }
 
@@ -32,7 +32,7 @@ impl Store for Ordered {
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<Vec<CommandResult>, StoreError> {
-        if batch.rows.iter().any(|row| row.player == self.refuses) {
+        if batch.rows.iter().any(|row| row.player == self.refuses) || batch.facts.iter().any(|pending| pending.lsn == self.refuses) {
             return Err(StoreError::Refused("as told".into()));
         }
         self.orders.recv().map_err(|_| StoreError::Fatal("no more orders".into()))??;
@@ -40,14 +40,31 @@ impl Store for Ordered {
         Ok(batch.commands.iter().map(|_| Ok(Reply::Done)).collect())
     }
 
+    fn journal(&mut self) -> Result<Option<JournalId>, StoreError> {
+        Ok(None)
+    }
+
+    fn take_journal(&mut self, _: JournalId, _: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn dispossess(&mut self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     fn set_aside(&mut self, batch: &Batch, _: &str) -> Result<(), StoreError> {
-        self.aside.send(batch.rows.iter().map(|row| row.player).collect()).unwrap();
+        let facts = batch.facts.iter().map(|pending| pending.lsn);
+        self.aside.send(batch.rows.iter().map(|row| row.player).chain(facts).collect()).unwrap();
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+fn make(password_hash: &str) -> Command {
+    Command::AccountCreate { name: "alice".into(), password_hash: password_hash.into() }
 }
 
 struct Fixture {
@@ -91,7 +108,7 @@ impl Fixture {
         });
         async move {
             match waiting? {
-                Some(synced) => synced.await.unwrap_or_else(|_| Err(lost())),
+                Some(synced) => synced.outcome().await,
                 None => Ok(()),
             }
         }
@@ -122,7 +139,7 @@ impl Fixture {
 
     /// Has the store asked: a batch is due at once.
     async fn command(&self) -> CommandResult {
-        self.shared.command(Command::AuditOutcome { audit: 1, outcome: "done".into() }).await
+        self.shared.command(make("hash")).await
     }
 }
 
@@ -146,7 +163,7 @@ async fn while_the_store_is_away_saves_are_acknowledged_and_commands_are_not() {
     zone.order(Err(StoreError::Unavailable("down".into())));
     let refusal = zone.command().await.unwrap_err();
     assert_eq!(refusal.code(), CallFaultCode::CallUnavailable);
-    assert!(refusal.to_string().contains("down"), "{refusal}");
+    assert!(refusal.to_string().contains("the database is away") && !refusal.to_string().contains("down"), "{refusal}");
     zone.save(&[1], 2).await.unwrap();
     assert!(zone.shared.look(|state| state.ledger.is_dirty()));
     zone.order(Ok(()));
@@ -167,12 +184,27 @@ async fn a_refused_record_does_not_block_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_fact_is_set_aside_and_does_not_block_the_others() {
+    let zone = start(12);
+    let numbers: Vec<u64> = (0..5).map(|_| zone.shared.with(|state| state.ledger.audit(AuditRecord::default())).unwrap().1).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    (0..7).for_each(|_| _ = zone.shared.with(|state| state.ledger.audit(AuditRecord::default())).unwrap());
+    (0..9).for_each(|_| zone.order(Ok(())));
+    assert_eq!(zone.command().await, Ok(Reply::Done));
+    assert_eq!(zone.aside.recv().unwrap(), [12]);
+    let mut stored: Vec<u64> = zone.stored.try_iter().flat_map(|batch| batch.facts).map(|pending| pending.lsn).collect();
+    stored.sort_unstable();
+    assert_eq!(stored, (1..=11).collect::<Vec<_>>());
+    assert!(!zone.shared.look(|state| state.ledger.is_dirty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_while_a_record_is_refused_is_set_aside_too() {
     let zone = start(2);
     zone.save(&[2], 1).await.unwrap();
     zone.save(&[4], 1).await.unwrap();
     let shared = zone.shared.clone();
-    let command = tokio::spawn(async move { shared.command(Command::AuditOutcome { audit: 1, outcome: "done".into() }).await });
+    let command = tokio::spawn(async move { shared.command(make("hash")).await });
     assert_eq!(zone.aside.recv().unwrap(), [2]);
     // The store waits with the other part, and the player is not yet known to be refused.
     zone.save(&[2], 2).await.unwrap();
@@ -232,6 +264,5 @@ async fn a_stop_leaves_to_the_journal_what_the_store_does_not_take() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_beyond_the_queue_are_refused() {
     let zone = start(0);
-    let command = Command::AuditOutcome { audit: 1, outcome: "x".repeat(COMMANDS_BYTES_MAX) };
-    assert_eq!(zone.shared.command(command).await.unwrap_err().code(), CallFaultCode::CallUnavailable);
+    assert_eq!(zone.shared.command(make(&"x".repeat(COMMANDS_BYTES_MAX))).await.unwrap_err().code(), CallFaultCode::CallUnavailable);
 }

@@ -1,5 +1,6 @@
-//! dc is killed at every named point (FAULTS 9) and at a sync that fails (FAULTS 44), in a process of its own, while two players trade.
-//! Then: every acknowledged trade is there, at most the one under way beside it, whole or not at all (I1, I2); two recoveries find the same (I6).
+//! dc is killed at every named point (FAULTS 9) and at a sync that fails (FAULTS 44), in a process of its own, while two players trade,
+//! befriend and part, and are written down in the audit log. Then: all that was acknowledged is there exactly once, at most the one under
+//! way beside it, whole or not at all (I1, I2, I12); two recoveries find the same (I6).
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +9,9 @@ use std::{
     process::{Command, Output},
 };
 
-use proto::internal::{AccountCreate, Commit, CommitUnit, Durability, PlayerClaim, PlayerSave, RoleCreate};
+use proto::internal::{
+    AccountCreate, AuditAppend, AuditRecord, Commit, CommitUnit, Durability, PlayerClaim, PlayerSave, Relation, RelationSet, RoleCreate,
+};
 
 use super::*;
 use crate::{
@@ -83,6 +86,13 @@ async fn trade(folder: &Path) {
         let committed = desk.clone().commit(commit).await.unwrap().finish().await.unwrap();
         assert_eq!(committed.units[0].refused, 0, "{}", committed.units[0].text);
         println!("acked {number}");
+        let relation = if number % 2 == 1 { Relation::Friend } else { Relation::Unspecified };
+        let relate = RelationSet { player: 1, other: 2, relation: relation.into(), relations_max: 9 };
+        desk.clone().relation_set(relate).await.unwrap();
+        println!("related {number}");
+        let record = AuditRecord { command: "trade".into(), arguments: number.to_string(), ..AuditRecord::default() };
+        desk.clone().audit_append(AuditAppend { record: Some(record) }).await.unwrap();
+        println!("audited {number}");
     }
     desk.shared.close().await.unwrap();
 }
@@ -102,36 +112,64 @@ fn run_child(folder: &Path, variable: (&str, &str)) -> Output {
     command.env(FOLDER_VARIABLE, folder).env(variable.0, variable.1).output().unwrap()
 }
 
-/// The last trade that the child knew to be safe.
-fn acked(output: &Output) -> u64 {
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().filter_map(|line| line.split_once("acked ")?.1.parse().ok()).max().unwrap_or(0)
+/// The last trade, relation and line of the audit log that the child knew to be safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Told {
+    acked: u64,
+    related: u64,
+    audited: u64,
 }
 
-/// The state after a recovery, hashed, and the coins of both players with their versions.
-fn recovered(folder: &Path) -> (String, [(u64, u64); 2]) {
+fn told(output: &Output) -> Told {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = |what: &str| text.lines().filter_map(|line| line.split_once(what)?.1.parse().ok()).max().unwrap_or(0);
+    Told { acked: last("acked "), related: last("related "), audited: last("audited ") }
+}
+
+/// What is there after a recovery: the state, hashed; the coins of both players with their versions; whether they are friends; the trades
+/// in the audit log.
+#[derive(Debug, PartialEq)]
+struct Found {
+    hash: String,
+    players: [(u64, u64); 2],
+    friends: bool,
+    audits: Vec<u64>,
+}
+
+fn recovered(folder: &Path) -> Found {
     let mut opened = sqlite::open(folder).unwrap();
-    let applied = opened.store.applied_lsn().unwrap();
-    let mut ledger = Ledger::new(LIMITS, &opened.applied);
-    let journal = super::super::open(folder, 16 << 10, applied, Rng::new(1), |entry| Ok(ledger.replay(entry)?)).unwrap();
-    ledger.go_on_above(journal.last().max(applied));
+    let start::Recovered { mut ledger, .. } =
+        start::recover(super::super::Folder::take(folder).unwrap(), &busy(), Rng::new(1), &mut opened).unwrap();
+    let reader = &opened.readers[0];
     for player in 1..=2 {
-        let stored = opened.readers[0].player(player).unwrap().unwrap();
+        let stored = reader.player(player).unwrap().unwrap();
         let version = stored.version;
         ledger.load(stored).unwrap();
         assert!(version <= ledger.peek(player).unwrap().version, "the store is never ahead of memory");
     }
     let player = |player| ledger.peek(player).map(|hot| (hot.record.coins, hot.version)).unwrap();
-    (ledger.state_hash(), [player(1), player(2)])
+    let (hash, players) = (ledger.state_hash(), [player(1), player(2)]);
+    let friends = !ledger.know_relations(1, reader.relations(1).unwrap()).outgoing.is_empty();
+    let mut audits: Vec<u64> = Vec::new();
+    for record in ledger.audits(reader.audit("", "", u32::MAX).unwrap(), "", "", u32::MAX) {
+        audits.insert(0, record.arguments.parse().unwrap());
+    }
+    Found { hash, players, friends, audits }
 }
 
-fn check(folder: &Path, acked: u64, place: &str) {
-    let (hash, [ann, bo]) = recovered(folder);
+fn check(folder: &Path, told: Told, place: &str) {
+    let found = recovered(folder);
+    let (acked, [ann, bo]) = (told.acked, found.players);
     assert_eq!(ann.0 + bo.0, 2 * COINS, "{place}: coins were made or lost");
     assert_eq!(ann.1, bo.1, "{place}: half of a trade");
     let trades = COINS - ann.0;
     assert!(acked <= trades && trades <= acked + 1, "{place}: {acked} trades were acknowledged, {trades} are there");
-    assert_eq!(recovered(folder), (hash, [ann, bo]), "{place}: the second recovery differs");
+    let audited = found.audits.last().copied().unwrap_or(0);
+    assert_eq!(found.audits, (audited.saturating_sub(999).max(1)..=audited).collect::<Vec<_>>(), "{place}: each once");
+    assert!(told.audited <= audited && audited <= told.audited + 1, "{place}: {told:?} and the audit log has {audited}");
+    let [told_friends, next] = [told.related, told.related + 1].map(|number| number % 2 == 1);
+    assert!(found.friends == told_friends || told.related < acked && found.friends == next, "{place}: {told:?} and {}", found.friends);
+    assert_eq!(recovered(folder), found, "{place}: the second recovery differs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,11 +199,11 @@ async fn a_kill_at_any_named_point_loses_nothing_that_was_acknowledged() {
         copy(prepared.path(), folder.path());
         move || {
             let output = run_child(folder.path(), (kill::VARIABLE, point));
-            let told = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.signal(), Some(ABORTED), "{point} was not passed: {told}");
-            assert!(told.contains("ending at the kill point"), "{point}: {told}");
-            check(folder.path(), acked(&output), point);
-            acked(&output)
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.signal(), Some(ABORTED), "{point} was not passed: {errors}");
+            assert!(errors.contains("ending at the kill point"), "{point}: {errors}");
+            check(folder.path(), told(&output), point);
+            told(&output)
         }
     };
     let kills: Vec<_> = points.map(kill).into_iter().map(tokio::task::spawn_blocking).collect();
@@ -181,10 +219,10 @@ async fn a_sync_that_fails_aborts_and_acknowledges_nothing() {
     let folder = tempfile::tempdir().unwrap();
     populate(folder.path()).await;
     let output = run_child(folder.path(), (EIO_VARIABLE, "1"));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.signal(), Some(ABORTED), "{told}");
-    assert!(told.contains("the sync of 00000001.seg failed") && acked(&output) == 0, "{told}");
-    check(folder.path(), 0, "a failed sync");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(ABORTED), "{errors}");
+    assert!(errors.contains("the sync of 00000001.seg failed") && told(&output).acked == 0, "{errors}");
+    check(folder.path(), told(&output), "a failed sync");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,4 +1,5 @@
-//! Scenes claim, save, trade, hand over and release in random order, while the journal is written, synced and checkpointed, the store takes
+//! Scenes claim, save, trade, hand over and release, GMs write the audit log and sanctions, players befriend and block each other, in random
+//! order, while the journal is written, synced and checkpointed, the store takes
 //! batches, the disk is full now and then, and the power fails. After each failure dc is where a sequential model was after some change:
 //! none that was safe is missing (I1), coins and items are conserved (I2), the owner and epoch are the model's and stale ones are refused
 //! (I3), no version is lower than what was safe or than the store's (I5), and two recoveries find the same (I6).
@@ -6,17 +7,18 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
-use proto::internal::{CallFaultCode, CommitUnit, PlayerSave};
+use proto::internal::{AuditOutcome, AuditRecord, CallFaultCode, CommitUnit, PlayerSave, Relation, Sanction, SanctionKind};
 
 use super::*;
 use crate::ledger::{
     Elsewhere, Ledger,
-    tests::{Disk as Store, LIMITS, record},
+    tests::{
+        Disk as Store, LIMITS,
+        cast::{COINS, PLAYERS, Truth, anybody, conserved, name, players},
+        people::People,
+    },
 };
 
-const PLAYERS: u64 = 4;
-const SCENES: usize = 3;
-const COINS: u64 = 100;
 const SEGMENT_BYTES: u64 = 1500;
 
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,19 @@ enum Step {
     Stale {
         player: u64,
     },
+    Audit,
+    /// What came of one of the last commands.
+    Outcome {
+        back: u64,
+    },
+    Sanction,
+    /// Lifts all that there are.
+    Lift,
+    Relate {
+        player: u64,
+        other: u64,
+        relation: Relation,
+    },
     Write,
     Sync,
     Store,
@@ -55,14 +70,20 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (scene, player) = (0..SCENES, 1..=PLAYERS);
+    let (scene, player) = anybody();
+    let relation = prop_oneof![Just(Relation::Unspecified), Just(Relation::Friend), Just(Relation::Block)];
     prop_oneof![
         4 => (scene.clone(), player.clone()).prop_map(|(scene, player)| Step::Claim { scene, player }),
         4 => player.clone().prop_map(|player| Step::Walk { player }),
         8 => (player.clone(), player.clone(), 0..COINS, any::<bool>()).prop_map(|(from, to, coins, item)| Step::Trade { from, to, coins, item }),
         3 => (player.clone(), scene).prop_map(|(player, to)| Step::Handoff { player, to }),
         1 => player.clone().prop_map(|player| Step::Release { player }),
-        1 => player.prop_map(|player| Step::Stale { player }),
+        1 => player.clone().prop_map(|player| Step::Stale { player }),
+        3 => Just(Step::Audit),
+        3 => (0u64..4).prop_map(|back| Step::Outcome { back }),
+        2 => Just(Step::Sanction),
+        1 => Just(Step::Lift),
+        4 => (player.clone(), player, relation).prop_map(|(player, other, relation)| Step::Relate { player, other, relation }),
         4 => Just(Step::Write),
         4 => Just(Step::Sync),
         2 => Just(Step::Store),
@@ -71,16 +92,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A player in the model.
-#[derive(Clone, Debug, PartialEq)]
-struct Truth {
-    owner: String,
-    epoch: u64,
-    version: u64,
-    record: PlayerRecord,
-}
-
 type Truths = BTreeMap<u64, Truth>;
+
+/// What is so in the model.
+#[derive(Clone, Debug, PartialEq)]
+struct All {
+    players: Truths,
+    people: People,
+}
 
 struct World {
     disk: Memory,
@@ -89,7 +108,7 @@ struct World {
     ledger: Ledger,
     journal: Journal,
     /// What is so after each change.
-    history: BTreeMap<Lsn, Truths>,
+    history: BTreeMap<Lsn, All>,
     /// The change up to which somebody could have been told that it is safe.
     safe: Lsn,
     next_unit: u64,
@@ -97,15 +116,19 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let store = Store::with_players((1..=PLAYERS).map(|player| record(player, COINS, &[player as u8])).collect());
+        let store = Store::with_players(players());
         let disk = Memory::default();
-        let (ledger, journal) = recover(&disk, &store, 0).unwrap();
-        let history = BTreeMap::from([(0, truths(&ledger))]);
+        let (mut ledger, journal) = recover(&disk, &store, 0).unwrap();
+        let history = BTreeMap::from([(0, all(&mut ledger, &store))]);
         Self { disk, store, applied: 0, ledger, journal, history, safe: 0, next_unit: 0 }
     }
 
-    fn truth(&self) -> &Truths {
+    fn all(&self) -> &All {
         self.history.last_key_value().unwrap().1
+    }
+
+    fn truth(&self) -> &Truths {
+        &self.all().players
     }
 
     fn step(&mut self, step: Step) {
@@ -147,20 +170,62 @@ impl World {
                 let unit = CommitUnit { saves: vec![save], ..CommitUnit::default() };
                 assert_eq!(self.ledger.commit(&unit, &Elsewhere::new()).unwrap_err().code(), CallFaultCode::CallStaleOwner);
             }
+            Step::Audit => {
+                let (id, lsn) = self.ledger.audit(AuditRecord::default()).unwrap();
+                self.noted(lsn, |people| assert_eq!(people.audits.insert(id, String::new()), None, "a number is given once"));
+            }
+            Step::Outcome { back } => self.outcome(back),
+            Step::Sanction => {
+                let (id, lsn) = self.ledger.sanction(ban(), 0).unwrap();
+                self.noted(lsn, |people| assert!(people.sanctions.insert(id), "a number is given once"));
+            }
+            Step::Lift => {
+                let lifted = self.ledger.lift(SanctionKind::Ban, (1, String::new()), String::new(), 0);
+                assert_eq!(lifted.is_ok(), !self.all().people.sanctions.is_empty());
+                let Ok((_, lsn)) = lifted else { return };
+                self.noted(lsn, |people| people.sanctions.clear());
+            }
+            Step::Relate { player, other, relation } => self.relate(player, other, relation),
             Step::Write => _ = self.write(),
             Step::Sync => self.sync(),
             Step::Store => self.flush(),
             Step::Full(full) => self.disk.fill(full),
             Step::Crash { torn } => self.crash(torn),
         }
-        assert_eq!(&truths(&self.ledger), self.truth());
+        assert_eq!(&all(&mut self.ledger, &self.store), self.all());
     }
 
     fn changed(&mut self, lsn: Lsn, change: impl FnOnce(&mut Truths)) {
-        let mut truths = self.truth().clone();
-        change(&mut truths);
-        conserved(truths.values().map(|truth| &truth.record));
-        assert_eq!(self.history.insert(lsn, truths), None, "numbers rise");
+        let mut all = self.all().clone();
+        change(&mut all.players);
+        conserved(all.players.values().map(|truth| &truth.record));
+        assert_eq!(self.history.insert(lsn, all), None, "numbers rise");
+    }
+
+    fn noted(&mut self, lsn: Lsn, change: impl FnOnce(&mut People)) {
+        let mut all = self.all().clone();
+        change(&mut all.people);
+        assert_eq!(self.history.insert(lsn, all), None, "numbers rise");
+    }
+
+    fn outcome(&mut self, back: u64) {
+        let (id, outcome) =
+            (self.all().people.audits.len() as u64).checked_sub(back).map_or((0, String::new()), |id| (id, format!("{back}")));
+        let written = self.ledger.audit_outcome(AuditOutcome { id, outcome: outcome.clone() });
+        assert_eq!(written.is_ok(), id != 0);
+        if let Ok(lsn) = written {
+            self.noted(lsn, |people| _ = people.audits.insert(id, outcome));
+        }
+    }
+
+    fn relate(&mut self, player: u64, other: u64, relation: Relation) {
+        if player == other {
+            return;
+        }
+        let (before, lsn) = (self.ledger.lsn(), self.ledger.relate(player, other, relation, 9, 0).unwrap());
+        if before < lsn {
+            self.noted(lsn, |people| people.relate(player, other, relation));
+        }
     }
 
     fn next_save(&self, player: u64, change: impl FnOnce(&mut PlayerRecord)) -> Option<PlayerSave> {
@@ -227,15 +292,16 @@ impl World {
     fn crash(&mut self, torn: usize) {
         self.disk.crash(torn);
         let twin = self.disk.copy();
-        let (ledger, journal) = recover(&self.disk, &self.store, self.applied).unwrap_or_else(|_| {
+        let (mut ledger, journal) = recover(&self.disk, &self.store, self.applied).unwrap_or_else(|_| {
             self.disk.fill(false); // no room for a new segment
             recover(&self.disk, &self.store, self.applied).unwrap()
         });
         let lsn = ledger.lsn();
         assert!(self.safe <= lsn, "change {} was safe, the recovery ends at {lsn}", self.safe);
-        assert_eq!(Some(&truths(&ledger)), self.history.get(&lsn), "no state that there was");
-        for (player, truth) in truths(&ledger) {
-            let (safe, stored) = (&self.history[&self.safe][&player], &self.store.players[&player]);
+        let found = all(&mut ledger, &self.store);
+        assert_eq!(Some(&found), self.history.get(&lsn), "no state that there was");
+        for (player, truth) in found.players {
+            let (safe, stored) = (&self.history[&self.safe].players[&player], &self.store.players[&player]);
             assert!(
                 safe.version <= truth.version && safe.epoch <= truth.epoch && stored.version <= truth.version,
                 "player {player} went back"
@@ -252,38 +318,26 @@ impl World {
 
 fn recover(disk: &Memory, store: &Store, applied: Lsn) -> anyhow::Result<(Ledger, Journal)> {
     let mut ledger = Ledger::new(LIMITS, &store.units);
+    store.people.begin(&mut ledger);
     let journal = open_on(Box::new(disk.clone()), SEGMENT_BYTES, applied, Rng::new(1), |entry| Ok(ledger.replay(entry)?))?;
     ledger.go_on_above(journal.last().max(applied));
     store.players.values().for_each(|stored| ledger.load(stored.clone()).unwrap());
     Ok((ledger, journal))
 }
 
-fn truths(ledger: &Ledger) -> Truths {
-    let truth = |player| {
-        let hot = ledger.peek(player).unwrap();
-        Truth { owner: hot.owner.to_string(), epoch: hot.epoch, version: hot.version, record: (*hot.record).clone() }
-    };
-    (1..=PLAYERS).map(|player| (player, truth(player))).collect()
+/// What a ledger says, read over what the store has.
+fn all(ledger: &mut Ledger, store: &Store) -> All {
+    let players = (1..=PLAYERS).map(|player| (player, Truth::of(ledger.peek(player).unwrap()))).collect();
+    All { players, people: store.people.seen(ledger) }
+}
+
+fn ban() -> Sanction {
+    Sanction { kind: SanctionKind::Ban.into(), account: 1, ..Sanction::default() }
 }
 
 fn apply(truths: &mut Truths, save: &PlayerSave) {
     let truth = truths.get_mut(&save.player).unwrap();
     (truth.version, truth.record) = (save.version, save.record.clone().unwrap());
-}
-
-fn conserved<'a>(records: impl Iterator<Item = &'a PlayerRecord>) {
-    let (mut coins, mut items) = (0, Vec::new());
-    for record in records {
-        coins += record.coins;
-        items.extend(record.items.iter().map(|item| item.id[0]));
-    }
-    items.sort_unstable();
-    assert_eq!(coins, COINS * PLAYERS, "coins were made or lost");
-    assert_eq!(items, (1..=PLAYERS as u8).collect::<Vec<_>>(), "items were made, lost or doubled");
-}
-
-fn name(scene: usize) -> String {
-    format!("scene-{scene}/1")
 }
 
 proptest! {

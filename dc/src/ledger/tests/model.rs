@@ -11,15 +11,15 @@ use proto::{
     record::PlayerRecord,
 };
 
-use super::{Disk, record};
+use super::{
+    Disk,
+    cast::{COINS, PLAYERS, SCENES, Truth, anybody, conserved, name, players},
+    record,
+};
 use crate::{
     ledger::{Elsewhere, Ledger},
     refusal::Refusal,
 };
-
-const SCENES: usize = 3;
-const PLAYERS: u64 = 4;
-const COINS: u64 = 100;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -35,7 +35,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (scene, player) = (0..SCENES, 1..=PLAYERS);
+    let (scene, player) = anybody();
     prop_oneof![
         3 => (scene.clone(), player.clone()).prop_map(|(scene, player)| Step::Claim { scene, player }),
         4 => (scene.clone(), player.clone()).prop_map(|(scene, player)| Step::Walk { scene, player }),
@@ -66,15 +66,6 @@ struct Belief {
     record: PlayerRecord,
 }
 
-/// A player in the model.
-#[derive(Clone, Debug, PartialEq)]
-struct Truth {
-    owner: String,
-    epoch: u64,
-    version: u64,
-    record: PlayerRecord,
-}
-
 struct Zone {
     disk: Disk,
     ledger: Ledger,
@@ -89,7 +80,7 @@ struct Zone {
 
 impl Zone {
     fn new() -> Self {
-        let disk = Disk::with_players((1..=PLAYERS).map(|player| record(player, COINS, &[player as u8])).collect());
+        let disk = Disk::with_players(players());
         let (ledger, beliefs, asked) = (disk.start(), vec![BTreeMap::new(); SCENES], vec![Vec::new(); SCENES]);
         let (truth, as_loaded, done) = (BTreeMap::new(), BTreeSet::new(), HashSet::new());
         let mut zone = Self { disk, ledger, truth, as_loaded, done, beliefs, asked, next_unit: 0 };
@@ -273,28 +264,11 @@ impl Zone {
 
     fn check(&self) {
         for (player, truth) in &self.truth {
-            let hot = self.ledger.peek(*player).unwrap();
-            let known = Truth { owner: hot.owner.to_string(), epoch: hot.epoch, version: hot.version, record: (*hot.record).clone() };
-            assert_eq!(&known, truth, "player {player}");
+            assert_eq!(&Truth::of(self.ledger.peek(*player).unwrap()), truth, "player {player}");
         }
         conserved(self.truth.values().map(|truth| &truth.record));
         conserved(self.disk.players.values().map(|stored| &stored.record));
     }
-}
-
-fn conserved<'a>(records: impl Iterator<Item = &'a PlayerRecord>) {
-    let (mut coins, mut items) = (0, Vec::new());
-    for record in records {
-        coins += record.coins;
-        items.extend(record.items.iter().map(|item| item.id[0]));
-    }
-    items.sort_unstable();
-    assert_eq!(coins, COINS * PLAYERS, "coins were made or lost");
-    assert_eq!(items, (1..=PLAYERS as u8).collect::<Vec<_>>(), "items were made, lost or doubled");
-}
-
-fn name(scene: usize) -> String {
-    format!("scene-{scene}/1")
 }
 
 proptest! {

@@ -2,20 +2,15 @@
 
 use mysql_async::Value;
 use prost::Message;
-use proto::{
-    internal::{AuditRecord, Relation, Sanction, SanctionKind},
-    names,
-    record::PlayerRecord,
-};
+use proto::{names, record::PlayerRecord};
 
 use super::{
     failure::Failure,
     pool::{Session, key, number, text},
-    read,
 };
 use crate::{
     refusal::Refusal,
-    store::{Command, CommandResult, LIST_MAX, RECORD_FORMAT, Reply, SanctionsWanted},
+    store::{Command, CommandResult, RECORD_FORMAT, Reply},
 };
 
 /// The version and the revision of a role that was just made.
@@ -27,18 +22,7 @@ pub(super) async fn run(to: &mut Session, command: &Command, now_ms: i64) -> Ran
     match command {
         Command::AccountCreate { name, password_hash } => account_create(to, name, password_hash, now_ms).await,
         Command::RoleCreate { record, roles_max } => role_create(to, record, *roles_max, now_ms).await,
-        Command::RelationSet { player, other, relation: Relation::Unspecified, .. } => {
-            to.execute("DELETE FROM relations WHERE player = ? AND other = ?", vec![key(*player), key(*other)]).await?;
-            Ok(Ok(Reply::Done))
-        }
-        Command::RelationSet { player, other, relation, relations_max } => {
-            relation_set(to, *player, *other, *relation, *relations_max, now_ms).await
-        }
-        Command::SanctionAdd { sanction } => sanction_add(to, sanction, now_ms).await,
-        Command::SanctionLift { kind, account, address, by } => sanction_lift(to, *kind, *account, address, by, now_ms).await,
         Command::GmAccountCreate { name, password_hash, role } => gm_account_create(to, (name, password_hash, role), now_ms).await,
-        Command::AuditAppend { record } => audit_append(to, record, now_ms).await,
-        Command::AuditOutcome { audit, outcome } => audit_outcome(to, *audit, outcome).await,
     }
 }
 
@@ -89,91 +73,12 @@ async fn role_create(to: &mut Session, record: &PlayerRecord, roles_max: u32, no
     Ok(Ok(Reply::Number(player)))
 }
 
-async fn relation_set(to: &mut Session, player: u64, other: u64, relation: Relation, relations_max: u32, now_ms: i64) -> Ran {
-    for one in [player, other] {
-        if !exists(to, "SELECT 1 FROM players WHERE player = ?", vec![key(one)]).await? {
-            return Ok(Err(Refusal::NotFound("player")));
-        }
-    }
-    let others = count(to, "SELECT COUNT(*) FROM relations WHERE player = ? AND other <> ?", vec![key(player), key(other)]).await?;
-    if u64::from(relations_max) <= others {
-        return Ok(Err(Refusal::Limit(relations_max, "friends and blocks")));
-    }
-    // `since_ms` first: it looks at the relation that is still there.
-    to.execute(
-        "INSERT INTO relations (player, other, relation, since_ms) VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE
-         since_ms = IF(relations.relation <> VALUES(relation), VALUES(since_ms), relations.since_ms), relation = VALUES(relation)",
-        vec![key(player), key(other), Value::Int(i64::from(relation as i32)), Value::Int(now_ms)],
-    )
-    .await?;
-    Ok(Ok(Reply::Done))
-}
-
-async fn sanction_add(to: &mut Session, sanction: &Sanction, now_ms: i64) -> Ran {
-    if sanction.account != 0 && !exists(to, "SELECT 1 FROM accounts WHERE account = ?", vec![key(sanction.account)]).await? {
-        return Ok(Err(Refusal::NotFound("account")));
-    }
-    let number = next_number(to, "sanction").await?;
-    let from_ms = if sanction.from_ms == 0 { now_ms } else { sanction.from_ms };
-    let row = vec![
-        key(number),
-        Value::Int(sanction.kind.into()),
-        key(sanction.account),
-        text(&sanction.address),
-        text(&sanction.reason),
-        text(&sanction.by),
-        Value::Int(from_ms),
-        Value::Int(sanction.until_ms),
-    ];
-    to.execute(
-        "INSERT INTO sanctions (sanction, kind, account, address, reason, made_by, from_ms, until_ms, lifted_by, lifted_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', 0)",
-        row,
-    )
-    .await?;
-    Ok(Ok(Reply::Number(number)))
-}
-
-async fn sanction_lift(to: &mut Session, kind: SanctionKind, account: u64, address: &str, by: &str, now_ms: i64) -> Ran {
-    let wanted = SanctionsWanted { kind: Some(kind), against: Some((account, address.into())), now_ms, limit: LIST_MAX };
-    let lifted = read::sanctions(to, &wanted).await?;
-    for sanction in &lifted {
-        let values = vec![text(by), Value::Int(now_ms), key(sanction.id)];
-        to.execute("UPDATE sanctions SET lifted_by = ?, lifted_ms = ? WHERE sanction = ?", values).await?;
-    }
-    Ok(if lifted.is_empty() { Err(Refusal::NotFound("sanction")) } else { Ok(Reply::Lifted(lifted)) })
-}
-
 async fn gm_account_create(to: &mut Session, (name, password_hash, role): (&str, &str, &str), now_ms: i64) -> Ran {
     if exists(to, "SELECT 1 FROM gm_accounts WHERE name = ?", vec![text(name)]).await? {
         return Ok(Err(Refusal::NameTaken));
     }
     let row = vec![text(name), text(password_hash), text(role), Value::Int(now_ms)];
     to.execute("INSERT INTO gm_accounts (name, password_hash, role, created_ms) VALUES (?, ?, ?, ?)", row).await?;
-    Ok(Ok(Reply::Done))
-}
-
-async fn audit_append(to: &mut Session, record: &AuditRecord, now_ms: i64) -> Ran {
-    let number = next_number(to, "audit").await?;
-    let at_ms = if record.at_ms == 0 { now_ms } else { record.at_ms };
-    let AuditRecord { by, role, address, command, arguments, reason, outcome, .. } = record;
-    let mut row = vec![key(number), Value::Int(at_ms)];
-    row.extend([by, role, address, command, arguments, reason, outcome].map(|column| text(column)));
-    to.execute(
-        "INSERT INTO audit (audit, at_ms, made_by, role, address, command, arguments, reason, outcome)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        row,
-    )
-    .await?;
-    Ok(Ok(Reply::Number(number)))
-}
-
-/// An outcome that is there already changes no row, which is no reason to say that the record is not there.
-async fn audit_outcome(to: &mut Session, audit: u64, outcome: &str) -> Ran {
-    if !exists(to, "SELECT 1 FROM audit WHERE audit = ?", vec![key(audit)]).await? {
-        return Ok(Err(Refusal::NotFound("audit record")));
-    }
-    to.execute("UPDATE audit SET outcome = ? WHERE audit = ?", vec![text(outcome), key(audit)]).await?;
     Ok(Ok(Reply::Done))
 }
 

@@ -4,7 +4,7 @@
 //! a few without a class of their own) are the row's fault and come again however often it is tried; all others are the server's, and pass
 //! when somebody repairs it. So a table that is missing stops the drain with an alarm, and sets nobody's record aside.
 
-use mysql_async::{DriverError, Error, ServerError};
+use mysql_async::{DriverError, Error, IoError, ServerError};
 
 use crate::store::StoreError;
 
@@ -57,12 +57,28 @@ impl From<Error> for Failure {
         let text = err.to_string();
         match err {
             Error::Server(err) => of_server(&err),
+            err if is_of_tls(&err) => Failure::new(
+                Class::Unavailable,
+                "tls",
+                format!(
+                    "{text}; with `mysql.ca` the server has to have TLS, and a certificate for its host that one of those in the file signed"
+                ),
+            ),
             Error::Io(_) | Error::Other(_) => Failure::new(Class::Lost, "lost", text),
             Error::Driver(DriverError::PacketTooLarge) => Failure::refused("it is larger than the server's max_allowed_packet"),
             Error::Driver(DriverError::FromRow { .. } | DriverError::FromValue { .. }) => Failure::refused(text),
             Error::Driver(_) => Failure::new(Class::Lost, "lost", text),
             Error::Url(_) => Failure::new(Class::Unavailable, "access", text),
         }
+    }
+}
+
+/// Whether there is no TLS with this server, as it is and as the zone file wants it.
+fn is_of_tls(err: &Error) -> bool {
+    match err {
+        Error::Io(IoError::Tls(_)) | Error::Driver(DriverError::NoClientSslFlagFromServer) => true,
+        Error::Io(IoError::Io(err)) => err.get_ref().is_some_and(|err| err.is::<rustls::Error>()),
+        _ => false,
     }
 }
 

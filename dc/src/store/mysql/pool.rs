@@ -6,7 +6,7 @@ use deadpool::{
     Runtime,
     managed::{self, Metrics, Object, PoolError, RecycleResult},
 };
-use mysql_async::{Conn, Error, Opts, OptsBuilder, Params, Row, Value, prelude::Queryable};
+use mysql_async::{Conn, Error, Opts, OptsBuilder, Params, Row, SslOpts, Value, prelude::Queryable};
 use tokio::runtime::Handle;
 
 use super::failure::{Class, Failure, breaks_connection};
@@ -47,11 +47,16 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Connects to nothing yet. Must be called within a tokio runtime.
-    pub(super) fn new(opts: Opts, connections_max: usize, statement_timeout: Duration) -> anyhow::Result<Self> {
+    /// Connects to nothing yet. `ca`: whom to trust, in PEM; then there is TLS, or no connection. Must be called within a tokio runtime.
+    pub(super) fn new(opts: Opts, ca: Option<Vec<u8>>, connections_max: usize, statement_timeout: Duration) -> anyhow::Result<Self> {
+        let ssl = match ca {
+            Some(pem) => Some(SslOpts::default().with_root_certs(vec![pem.into()]).with_disable_built_in_roots(true)),
+            None => opts.ssl_opts().cloned(),
+        };
         // Without this the driver leaves the address it was given for the server's local socket.
         let opts = OptsBuilder::from_opts(opts)
             .prefer_socket(false)
+            .ssl_opts(ssl)
             .stmt_cache_size(STATEMENTS_MAX)
             .setup(vec![SETUP])
             .tcp_keepalive(Some(Duration::from_secs(30)));

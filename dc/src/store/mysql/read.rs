@@ -12,13 +12,13 @@ use proto::{
 use service::cache::ranking::Standing;
 
 use super::{
+    counter,
     failure::{Class, Failure},
     pace::statements,
     pool::{Database, Session, column, key, number, text},
 };
-use crate::store::{
-    LIST_MAX, RECORD_FORMAT, Reader, RelationsOf, SanctionsWanted, StoreError, StoredAccount, StoredPlayer, ranked_column, read_mail,
-};
+use crate::ledger::facts::Numbers;
+use crate::store::{LIST_MAX, RECORD_FORMAT, Reader, RelationsOf, StoreError, StoredAccount, StoredPlayer, ranked_column, read_mail};
 
 /// Items of one question at most.
 const ITEMS_MAX: usize = 1024;
@@ -82,10 +82,6 @@ impl Reader for MysqlReader {
             let row = session.first("SELECT player FROM players WHERE name_key = ?", vec![text(name_key)]).await?;
             row.map(|row| number(&row, 0)).transpose()
         })
-    }
-
-    fn players_of(&self, account: u64) -> Result<Vec<StoredPlayer>, StoreError> {
-        self.players(&format!("{PLAYER} account = ? ORDER BY player"), &key(account))
     }
 
     fn versions_of(&self, account: u64) -> Result<Vec<RoleVersion>, StoreError> {
@@ -153,15 +149,30 @@ impl Reader for MysqlReader {
         })
     }
 
-    fn sanctions(&self, wanted: &SanctionsWanted) -> Result<Vec<Sanction>, StoreError> {
-        self.read(async |session| sanctions(session, wanted).await)
+    fn sanctions(&self, now_ms: i64, after: u64, limit: u32) -> Result<Vec<Sanction>, StoreError> {
+        let sql = "SELECT sanction, kind, sanctions.account, address, COALESCE(accounts.name, ''), reason, made_by, from_ms, until_ms
+             FROM sanctions LEFT JOIN accounts ON accounts.account = sanctions.account
+             WHERE lifted_ms = 0 AND (until_ms = 0 OR until_ms > ?) AND sanction > ? ORDER BY sanction LIMIT ?";
+        let values = [Value::Int(now_ms), key(after), Value::UInt(limit.into())];
+        self.read(async |session| session.rows(sql, values.to_vec()).await?.iter().map(sanction).collect())
+    }
+
+    fn numbers(&self) -> Result<Numbers, StoreError> {
+        self.read(async |session| {
+            let (audits, sanctions) = (counter(session, "audit").await?, counter(session, "sanction").await?);
+            Ok(Numbers { audits, sanctions })
+        })
+    }
+
+    fn gm_accounts(&self, limit: u32) -> Result<Vec<GmAccountReply>, StoreError> {
+        let sql = "SELECT name, password_hash, role FROM gm_accounts ORDER BY name LIMIT ?";
+        self.read(async |session| session.rows(sql, vec![Value::UInt(limit.into())]).await?.iter().map(gm_account).collect())
     }
 
     fn gm_account(&self, name: &str) -> Result<Option<GmAccountReply>, StoreError> {
         self.read(async |session| {
             let row = session.first("SELECT name, password_hash, role FROM gm_accounts WHERE name = ?", vec![text(name)]).await?;
-            let Some(row) = row else { return Ok(None) };
-            Ok(Some(GmAccountReply { name: column(&row, 0)?, password_hash: column(&row, 1)?, role: column(&row, 2)? }))
+            row.as_ref().map(gm_account).transpose()
         })
     }
 
@@ -206,26 +217,8 @@ async fn who(session: &mut Session, player: u64, relation: Relation) -> Result<V
     rows.iter().map(|row| number(row, 0)).collect()
 }
 
-/// Those in force, newest first; also for the writer, which lifts them.
-pub(super) async fn sanctions(session: &mut Session, wanted: &SanctionsWanted) -> Result<Vec<Sanction>, Failure> {
-    let mut conditions = vec!["lifted_ms = 0 AND (until_ms = 0 OR until_ms > ?)"];
-    let mut values = vec![Value::Int(wanted.now_ms)];
-    if let Some(kind) = wanted.kind {
-        conditions.push("kind = ?");
-        values.push(Value::Int(i64::from(kind as i32)));
-    }
-    if let Some((account, address)) = &wanted.against {
-        conditions.push("((sanctions.account <> 0 AND sanctions.account = ?) OR (address <> '' AND address = ?))");
-        values.extend([key(*account), text(address)]);
-    }
-    values.push(Value::UInt(wanted.limit.min(LIST_MAX).into()));
-    let sql = format!(
-        "SELECT sanction, kind, sanctions.account, address, COALESCE(accounts.name, ''), reason, made_by, from_ms, until_ms
-         FROM sanctions LEFT JOIN accounts ON accounts.account = sanctions.account
-         WHERE {} ORDER BY sanction DESC LIMIT ?",
-        conditions.join(" AND ")
-    );
-    session.rows(&sql, values).await?.iter().map(sanction).collect()
+fn gm_account(row: &Row) -> Result<GmAccountReply, Failure> {
+    Ok(GmAccountReply { name: column(row, 0)?, password_hash: column(row, 1)?, role: column(row, 2)? })
 }
 
 fn sanction(row: &Row) -> Result<Sanction, Failure> {

@@ -17,6 +17,7 @@ use crate::store::{
 use mariadb::MariaDb;
 use proxy::Proxy;
 
+mod history;
 #[path = "../../../tests/support/mariadb.rs"]
 mod mariadb;
 #[path = "../../../tests/support/proxy.rs"]
@@ -58,7 +59,7 @@ impl Base {
         let url = self.server.database(&self.name, port);
         let _runtime = self.runtime.enter();
         let url_source = SecretSource::Env("UNUSED".into());
-        let config = MysqlConfig { url: url_source, connections_max: 3, statement_timeout: Duration::from_secs(5) };
+        let config = MysqlConfig { url: url_source, ca: None, connections_max: 3, statement_timeout: Duration::from_secs(5) };
         open_with(&config, &url, Random::new(1), migrations)
     }
 
@@ -81,7 +82,7 @@ fn a_transaction_that_was_left_open_is_not_handed_on() {
     drop(base.open());
     let opts = Opts::from_url(&base.server.database(&base.name, base.server.port)).unwrap();
     base.runtime.block_on(async {
-        let database = Database::new(opts, 1, Duration::from_secs(5)).unwrap();
+        let database = Database::new(opts, None, 1, Duration::from_secs(5)).unwrap();
         let mut leaving = database.session().await.unwrap();
         let id = "SELECT CONNECTION_ID(), @@in_transaction";
         leaving.run("START TRANSACTION").await.unwrap();
@@ -107,7 +108,7 @@ fn a_statement_without_an_answer_costs_its_connection() {
     drop(base.open());
     let opts = Opts::from_url(&base.server.database(&base.name, base.server.port)).unwrap();
     base.runtime.block_on(async {
-        let database = Database::new(opts, 1, Duration::from_millis(300)).unwrap();
+        let database = Database::new(opts, None, 1, Duration::from_millis(300)).unwrap();
         let mut session = database.session().await.unwrap();
         let late = session.first("SELECT SLEEP(2)", Vec::new()).await.unwrap_err();
         assert_eq!((late.class, late.reason), (Class::Lost, "timeout"));
@@ -375,7 +376,8 @@ fn opening_waits_for_a_server_that_is_away_and_refuses_a_wrong_password() {
     let Some(base) = Base::new() else { return };
     let refused = |url: String| {
         let _runtime = base.runtime.enter();
-        let config = MysqlConfig { url: SecretSource::Env("X".into()), connections_max: 2, statement_timeout: Duration::from_secs(2) };
+        let config =
+            MysqlConfig { url: SecretSource::Env("X".into()), ca: None, connections_max: 2, statement_timeout: Duration::from_secs(2) };
         open(&config, &url, Random::new(1)).err().unwrap()
     };
     let url = base.server.database(&base.name, base.server.port);

@@ -12,12 +12,10 @@ use super::{
     pace::statements,
     pool::{Session, column, key, number, text},
 };
-use crate::store::{Batch, PendingUnit, RECORD_FORMAT, Row};
+use crate::store::{Batch, PendingUnit, REASON_MAX, RECORD_FORMAT, Row};
 
 /// `saved_ms` of a row that was inserted, which no row of a player that exists ever is.
 const INSERTED: i64 = -1;
-/// Characters of a reason at most.
-const REASON_MAX: usize = 500;
 
 /// Writes rows and units. `rows_max`: of a statement. Returns what the slowest statement took.
 ///

@@ -12,8 +12,9 @@ use proto::{
 use rusqlite::{OptionalExtension, named_params};
 use service::cache::ranking::Standing;
 
-use super::{BUSY_TIMEOUT, Connection, OpenFlags, StoredPlayer, key, unsigned};
-use crate::store::{LIST_MAX, RECORD_FORMAT, Reader, RelationsOf, SanctionsWanted, StoreError, StoredAccount, ranked_column, read_mail};
+use super::{BUSY_TIMEOUT, Connection, OpenFlags, StoredPlayer, facts, key, unsigned};
+use crate::ledger::facts::Numbers;
+use crate::store::{LIST_MAX, RECORD_FORMAT, Reader, RelationsOf, StoreError, StoredAccount, ranked_column, read_mail};
 
 /// Reads from SQLite.
 pub(super) struct SqliteReader(Connection);
@@ -78,13 +79,6 @@ impl Reader for SqliteReader {
         Ok(statement.query_row([name_key], |row| row.get(0).map(unsigned)).optional()?)
     }
 
-    fn players_of(&self, account: u64) -> Result<Vec<StoredPlayer>, StoreError> {
-        self.players(
-            "SELECT player, format, body, owner, epoch, version, revision FROM players WHERE account = ?1 ORDER BY player",
-            account,
-        )
-    }
-
     fn versions_of(&self, account: u64) -> Result<Vec<RoleVersion>, StoreError> {
         let mut statement = self.0.prepare_cached("SELECT player, version FROM players WHERE account = ?1 ORDER BY player")?;
         let version = |row: &rusqlite::Row<'_>| Ok(RoleVersion { player: unsigned(row.get(0)?), version: unsigned(row.get(1)?) });
@@ -144,14 +138,27 @@ impl Reader for SqliteReader {
         Ok(RelationsOf { outgoing, befriended_by: self.who(player, Relation::Friend)?, blocked_by: self.who(player, Relation::Block)? })
     }
 
-    fn sanctions(&self, wanted: &SanctionsWanted) -> Result<Vec<Sanction>, StoreError> {
-        sanctions(&self.0, wanted)
+    fn sanctions(&self, now_ms: i64, after: u64, limit: u32) -> Result<Vec<Sanction>, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT sanction, kind, sanctions.account, address, COALESCE(accounts.name, ''), reason, made_by, from_ms, until_ms
+             FROM sanctions LEFT JOIN accounts ON accounts.account = sanctions.account
+             WHERE lifted_ms = 0 AND (until_ms = 0 OR until_ms > ?1) AND sanction > ?2 ORDER BY sanction LIMIT ?3",
+        )?;
+        Ok(statement.query_map((now_ms, key(after), limit), sanction)?.collect::<Result<_, _>>()?)
+    }
+
+    fn numbers(&self) -> Result<Numbers, StoreError> {
+        facts::numbers(&self.0)
+    }
+
+    fn gm_accounts(&self, limit: u32) -> Result<Vec<GmAccountReply>, StoreError> {
+        let mut statement = self.0.prepare_cached("SELECT name, password_hash, role FROM gm_accounts ORDER BY name LIMIT ?1")?;
+        Ok(statement.query_map([limit], gm_account)?.collect::<Result<_, _>>()?)
     }
 
     fn gm_account(&self, name: &str) -> Result<Option<GmAccountReply>, StoreError> {
         let mut statement = self.0.prepare_cached("SELECT name, password_hash, role FROM gm_accounts WHERE name = ?1")?;
-        let account = |row: &rusqlite::Row<'_>| Ok(GmAccountReply { name: row.get(0)?, password_hash: row.get(1)?, role: row.get(2)? });
-        Ok(statement.query_row([name], account).optional()?)
+        Ok(statement.query_row([name], gm_account).optional()?)
     }
 
     fn audit(&self, by: &str, command: &str, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
@@ -176,34 +183,22 @@ impl Reader for SqliteReader {
     }
 }
 
-/// Those in force, newest first; also for the writer, which lifts them.
-pub(super) fn sanctions(connection: &Connection, wanted: &SanctionsWanted) -> Result<Vec<Sanction>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT sanction, kind, sanctions.account, address, COALESCE(accounts.name, ''), reason, made_by, from_ms, until_ms
-         FROM sanctions LEFT JOIN accounts ON accounts.account = sanctions.account
-         WHERE lifted_ms = 0 AND (until_ms = 0 OR until_ms > :now) AND (:kind = 0 OR kind = :kind)
-            AND (:all OR (sanctions.account <> 0 AND sanctions.account = :account) OR (address <> '' AND address = :address))
-         ORDER BY sanction DESC LIMIT :limit",
-    )?;
-    let (account, address) = wanted.against.as_ref().map_or((0, ""), |(account, address)| (*account, address));
-    let values = named_params! {
-        ":now": wanted.now_ms, ":kind": wanted.kind.map_or(0, |kind| kind as i32), ":all": wanted.against.is_none(),
-        ":account": key(account), ":address": address, ":limit": wanted.limit.min(LIST_MAX),
-    };
-    let rows = statement.query_map(values, |row| {
-        Ok(Sanction {
-            id: unsigned(row.get(0)?),
-            kind: row.get(1)?,
-            account: unsigned(row.get(2)?),
-            address: row.get(3)?,
-            account_name: row.get(4)?,
-            reason: row.get(5)?,
-            by: row.get(6)?,
-            from_ms: row.get(7)?,
-            until_ms: row.get(8)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+fn gm_account(row: &rusqlite::Row<'_>) -> rusqlite::Result<GmAccountReply> {
+    Ok(GmAccountReply { name: row.get(0)?, password_hash: row.get(1)?, role: row.get(2)? })
+}
+
+fn sanction(row: &rusqlite::Row<'_>) -> rusqlite::Result<Sanction> {
+    Ok(Sanction {
+        id: unsigned(row.get(0)?),
+        kind: row.get(1)?,
+        account: unsigned(row.get(2)?),
+        address: row.get(3)?,
+        account_name: row.get(4)?,
+        reason: row.get(5)?,
+        by: row.get(6)?,
+        from_ms: row.get(7)?,
+        until_ms: row.get(8)?,
+    })
 }
 
 fn player(row: &rusqlite::Row<'_>) -> Result<StoredPlayer, StoreError> {
