@@ -11,7 +11,7 @@ use std::{
 use proto::{ClientMessage, Frame, client};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 
 /// Requests that may wait for the task. Full: the caller waits.
 const COMMANDS_MAX: usize = 256;
+/// The zone tells a client that waits to log in of its place every ten seconds at least.
+const QUEUED_SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// How a [`Client`] behaves.
 #[derive(Clone, Debug)]
@@ -86,6 +88,8 @@ pub struct Client {
     last_seq: Arc<AtomicU32>,
     session: Arc<Mutex<Session>>,
     request_timeout: Duration,
+    /// When the zone last said that a login waits.
+    queued: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Client {
@@ -104,8 +108,9 @@ impl Client {
             last_seq: Arc::new(AtomicU32::new(1)),
             session: session.clone(),
             request_timeout: options.request_timeout,
+            queued: Arc::default(),
         };
-        let driver = Driver::new(gate.clone(), options, connection, inbox, events, session);
+        let driver = Driver::new(gate.clone(), options, connection, inbox, events, session, Arc::clone(&client.queued));
         tokio::spawn(Box::pin(driver.run()));
         Ok((client, Events(stream)))
     }
@@ -132,6 +137,17 @@ impl Client {
     /// # Errors
     /// When the zone refuses it, does not answer in time, or there is no connection.
     pub async fn request<M: ClientMessage, A: ClientMessage>(&self, message: &M) -> Result<A, RequestError> {
+        self.request_while(message, || false).await
+    }
+
+    /// As [`Client::request`], and waits on as long as the zone says that it has a place in the queue.
+    pub(crate) async fn request_in_queue<M: ClientMessage, A: ClientMessage>(&self, message: &M) -> Result<A, RequestError> {
+        let queued = || self.queued.lock().expect("no holder panics").is_some_and(|heard| heard.elapsed() < QUEUED_SILENCE_MAX);
+        self.request_while(message, queued).await
+    }
+
+    /// Each time that the answer is overdue, `goes_on` says whether to wait as long again.
+    async fn request_while<M: ClientMessage, A: ClientMessage>(&self, message: &M, goes_on: impl Fn() -> bool) -> Result<A, RequestError> {
         let request = M::INFO.name;
         let frame = frame(self.next_seq(), message)?;
         let (answer, answered) = oneshot::channel();
@@ -139,8 +155,15 @@ impl Client {
             self.commands.send(Command::Request { frame, answer }).await.ok()?;
             answered.await.ok()
         };
+        tokio::pin!(asking);
         let after = self.request_timeout;
-        let answered = timeout(after, asking).await.map_err(|_| RequestError::TimedOut { request, after })?;
+        let answered = loop {
+            match timeout(after, &mut asking).await {
+                Ok(answered) => break answered,
+                Err(_) if goes_on() => (),
+                Err(_) => return Err(RequestError::TimedOut { request, after }),
+            }
+        };
         read_answer(request, &answered.ok_or(RequestError::NotConnected { request })?)
     }
 

@@ -6,13 +6,13 @@
 use std::{
     future::poll_fn,
     io,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use proto::{
     ClientMessage, Frame, PROTOCOL_VERSION,
-    client::{Closing, Fault as WireFault, Hello, Resumed, Welcome},
+    client::{Closing, Fault as WireFault, HeartbeatAck, Hello, Resumed, Welcome},
 };
 use tokio::time::{Instant, timeout};
 
@@ -74,10 +74,29 @@ impl Backoff {
 /// A connection to a gate.
 pub struct Connection {
     transport: Transport,
-    session: Session,
+    heard: Heard,
     last_seq: u32,
-    heard: Instant,
+}
+
+/// What the gate has said so far, as far as the connection is concerned.
+struct Heard {
+    session: Session,
+    at: Instant,
     closing: Option<(Fault, bool)>,
+}
+
+impl Heard {
+    /// Takes note of a frame, and says what has to be answered at once.
+    fn note(&mut self, frame: &Frame, now: Instant) -> Option<HeartbeatAck> {
+        self.at = now;
+        if frame.kind() == Closing::KIND
+            && let Ok(closing) = frame.decode::<Closing>()
+        {
+            let fault = Fault { code: closing.code(), text: closing.text, retry: None };
+            self.closing = Some((fault, closing.resumable));
+        }
+        self.session.note(frame)
+    }
 }
 
 impl Connection {
@@ -89,7 +108,8 @@ impl Connection {
         let failed = |source| ConnectionError::Connect { address: address.clone(), source };
         let connecting = Box::pin(Transport::connect(address, &options.roots));
         let transport = timeout(options.timeout, connecting).await.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
-        Ok(Self { transport, session: Session::default(), last_seq: 0, heard: Instant::now(), closing: None })
+        let heard = Heard { session: Session::default(), at: Instant::now(), closing: None };
+        Ok(Self { transport, heard, last_seq: 0 })
     }
 
     /// Connects and greets.
@@ -147,7 +167,7 @@ impl Connection {
 
     /// What is known of the session.
     pub fn session(&self) -> &Session {
-        &self.session
+        &self.heard.session
     }
 
     /// Bytes received since the connection was made.
@@ -157,7 +177,7 @@ impl Connection {
 
     /// How long ago the gate was last heard. Longer than [`Session::silence_max`]: the connection is as good as lost.
     pub fn silent_for(&self) -> Duration {
-        self.heard.elapsed()
+        self.heard.at.elapsed()
     }
 
     /// Queues a message under a new number, which is given back; awaiting [`Connection::next`] or [`Connection::flush`] sends it.
@@ -222,31 +242,56 @@ impl Connection {
                 None => return Poll::Pending,
             },
         };
-        self.take_note(&frame);
+        if let Some(ack) = self.heard.note(&frame, Instant::now()) {
+            self.acknowledge(&ack);
+        }
         if let Poll::Ready(Err(error)) = self.transport.poll_flush(cx) {
             tracing::trace!(%error, "failed to flush; the next read tells");
         }
         Poll::Ready(Ok(frame))
     }
 
-    fn take_note(&mut self, frame: &Frame) {
-        self.heard = Instant::now();
-        if let Some(ack) = self.session.note(frame) {
-            // An acknowledgement that finds no room is missed by nobody: the next one says more.
-            if let Err(error) = self.queue(&ack) {
-                tracing::debug!("failed to acknowledge a heartbeat: {error}");
-            }
+    /// As [`crate::quiet::QuietConnection::fetch`].
+    pub(crate) fn fetch(&mut self, now: Instant, mut take: impl FnMut(&Frame)) -> Result<(), ConnectionError> {
+        let Self { transport, heard, .. } = self;
+        let mut ack = None;
+        let fetched = transport.fetch(|frame| {
+            // Of several heartbeats the last one's answer says what the others' would.
+            ack = heard.note(&frame, now).or(ack.take());
+            take(&frame);
+        });
+        match fetched {
+            Ok(true) => {}
+            Ok(false) => return Err(self.ended(io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => return Err(self.ended(error)),
         }
-        if frame.kind() == Closing::KIND
-            && let Ok(closing) = frame.decode::<Closing>()
-        {
-            let fault = Fault { code: closing.code(), text: closing.text, retry: None };
-            self.closing = Some((fault, closing.resumable));
+        if let Some(ack) = ack {
+            self.acknowledge(&ack);
+        }
+        self.push_out();
+        Ok(())
+    }
+
+    /// Hands to a quiet socket what it takes now. What went wrong is told by the next read, with the gate's reason.
+    pub(crate) fn push_out(&mut self) {
+        if let Poll::Ready(Err(error)) = self.transport.poll_flush(&mut Context::from_waker(Waker::noop())) {
+            tracing::trace!(%error, "failed to write; the next read tells");
+        }
+    }
+
+    pub(crate) fn transport(&mut self) -> &mut Transport {
+        &mut self.transport
+    }
+
+    fn acknowledge(&mut self, ack: &HeartbeatAck) {
+        // An acknowledgement that finds no room is missed by nobody: the next one says more.
+        if let Err(error) = self.queue(ack) {
+            tracing::debug!("failed to acknowledge a heartbeat: {error}");
         }
     }
 
     fn ended(&mut self, error: io::Error) -> ConnectionError {
-        match self.closing.take() {
+        match self.heard.closing.take() {
             Some((fault, resumable)) => ConnectionError::Closing { fault, resumable },
             None => ConnectionError::Lost(error),
         }
@@ -261,7 +306,7 @@ impl Connection {
                 let fault: WireFault = frame.decode().map_err(|_| ConnectionError::Unexpected(WireFault::INFO.name))?;
                 Err(ConnectionError::Refused(fault.into()))
             }
-            Closing::KIND => match self.closing.take() {
+            Closing::KIND => match self.heard.closing.take() {
                 Some((fault, _)) => Err(ConnectionError::Refused(fault)),
                 None => Err(ConnectionError::Unexpected(Closing::INFO.name)),
             },
@@ -271,7 +316,7 @@ impl Connection {
 
     /// Goes on with a session's count and ticket; for whoever sends `Resume` himself.
     pub(crate) fn adopt(&mut self, session: &Session) {
-        self.session = session.detached();
+        self.heard.session = session.detached();
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use proto::{ClientMessage, Frame, client, kinds::Delivery};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -55,6 +55,7 @@ pub(crate) struct Driver {
     /// Bounded by the callers: each waits for its own answer, for a limited time.
     pending: HashMap<u32, oneshot::Sender<Frame>>,
     session: Arc<Mutex<Session>>,
+    queued: Arc<Mutex<Option<Instant>>>,
     random: Random,
 }
 
@@ -66,8 +67,10 @@ impl Driver {
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<Event>,
         session: Arc<Mutex<Session>>,
+        queued: Arc<Mutex<Option<Instant>>>,
     ) -> Self {
-        Self { gate, options, connection: Some(connection), commands, events, pending: HashMap::new(), session, random: Random::fresh() }
+        let (pending, random) = (HashMap::new(), Random::fresh());
+        Self { gate, options, connection: Some(connection), commands, events, pending, session, queued, random }
     }
 
     pub(crate) async fn run(mut self) {
@@ -141,6 +144,9 @@ impl Driver {
             if frame.kind() != client::Entered::KIND {
                 return true;
             }
+        }
+        if frame.kind() == client::Queued::KIND {
+            *self.queued.lock().expect("no holder panics") = Some(Instant::now());
         }
         let Some(event) = Event::from_frame(frame) else { return true };
         match self.events.try_send(event) {

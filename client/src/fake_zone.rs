@@ -13,6 +13,7 @@ use proto::{
     client::{self, Entity, EntityKind, FaultCode, Position},
     frame,
     kinds::{self, Direction},
+    moves::Moved,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -274,8 +275,7 @@ impl State {
             client::Bye::KIND => {
                 let left = self.sessions.get_mut(&id).and_then(|session| session.player.take());
                 if let Some(left) = left {
-                    let left = client::EntityLeft { entity: left.entity, to_cell: None };
-                    self.broadcast(&client::CellChanges { cell: CELL, left: vec![left], ..client::CellChanges::default() });
+                    self.broadcast(&client::CellChanges { left: vec![left.entity], ..client::CellChanges::default() });
                 }
                 self.close(id, FaultCode::Unspecified);
             }
@@ -326,9 +326,15 @@ impl State {
         let role = self.accounts[&account].roles.iter().find(|role| role.player == player).cloned();
         let Some(role) = role else { return self.fault(id, frame.seq(), FaultCode::NotFound) };
         let number = self.number() as u32;
-        let entity =
-            Entity { entity: number, kind: EntityKind::Player.into(), name: role.name.clone(), position: Some(START), ..Entity::default() };
-        self.broadcast(&client::CellChanges { cell: CELL, entered: vec![entity.clone()], ..client::CellChanges::default() });
+        let entity = Entity {
+            entity: number,
+            kind: EntityKind::Player.into(),
+            name: role.name.clone(),
+            position: Some(START),
+            cell: CELL,
+            ..Entity::default()
+        };
+        self.broadcast(&client::CellChanges { entered: vec![entity.clone()], ..client::CellChanges::default() });
         self.sessions.get_mut(&id).unwrap().player = Some(entity);
         let entered = client::Entered {
             player,
@@ -355,6 +361,7 @@ impl State {
         }
         at.position = Some(to);
         let (entity, seen) = (at.entity, self.lie.take().unwrap_or(to));
-        self.broadcast(&client::CellMoves { cell: CELL, tick: 2, entity: vec![entity], x: vec![seen.x], y: vec![seen.y], keyframe: false });
+        let moved = proto::moves::pack(&[Moved { entity, x: seen.x, y: seen.y }]);
+        self.broadcast(&client::CellMoves { tick: 2, moved });
     }
 }

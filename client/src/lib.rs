@@ -4,7 +4,7 @@
 //! one stream of [`Event`]s, from which [`WorldView`] keeps what is visible. Below it, [`Connection`] is a bare connection without a task.
 //!
 //! Read in this order: [`address`], [`connection`] (with [`session`]: what a resume needs), [`Client`] and its requests, [`events`],
-//! [`world_view`]; then [`flow`] (conversations written as YAML, replayed against a zone) and [`bots`] (load, measured from the
+//! [`world_view`], [`quiet`] (thousands of connections at once); then [`flow`] (conversations written as YAML, replayed against a zone) and [`bots`] (load, measured from the
 //! players' side). The crate knows the wire and nothing of how a zone is built.
 #![forbid(unsafe_code)]
 
@@ -16,9 +16,11 @@ mod driver;
 pub mod events;
 pub mod fault;
 pub mod flow;
+pub mod quiet;
 pub mod random;
 mod requests;
 pub mod session;
+mod tcp;
 mod tls;
 mod transport;
 pub mod world_view;
@@ -33,6 +35,7 @@ pub use client::{Client, ClientOptions, Reconnect};
 pub use connection::{Backoff, ConnectOptions, Connection};
 pub use events::{Event, Events, Lost};
 pub use fault::{ConnectionError, Fault, RequestError};
+pub use quiet::QuietConnection;
 pub use session::Session;
 pub use tls::Roots;
 pub use world_view::WorldView;

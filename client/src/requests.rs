@@ -15,21 +15,22 @@ type Sent = Result<u32, RequestError>;
 
 /// Accounts and roles.
 impl Client {
-    /// Makes an account, where the zone lets clients do so.
+    /// Makes an account, where the zone lets clients do so. May have to wait, as [`Client::login`].
     ///
     /// # Errors
     /// `NAME_TAKEN`, `INVALID`, `REGISTRATION_CLOSED`, and all that [`Client::request`] has.
     pub async fn register(&self, account: &str, password: &str) -> Answered<()> {
         let register = client::Register { account: account.into(), password: password.into() };
-        self.request::<_, client::Registered>(&register).await.map(drop)
+        self.request_in_queue::<_, client::Registered>(&register).await.map(drop)
     }
 
-    /// Logs in. A session that the account has elsewhere ends.
+    /// Logs in. A session that the account has elsewhere ends. When many log in, or the zone is full, this waits, and
+    /// [`crate::Event::Queued`] tells how it stands; a program that does not want to wait drops the future and the client.
     ///
     /// # Errors
     /// `BAD_CREDENTIALS`, `BANNED`, `BUSY`, and all that [`Client::request`] has.
     pub async fn login(&self, account: &str, password: &str) -> Answered<LoggedIn> {
-        self.request(&client::Login { account: account.into(), password: password.into() }).await
+        self.request_in_queue(&client::Login { account: account.into(), password: password.into() }).await
     }
 
     /// The account's characters.
@@ -181,6 +182,85 @@ impl Client {
     /// `NOT_FOUND`, and all that [`Client::request`] has.
     pub async fn unblock(&self, name: &str) -> Answered<Friends> {
         self.request(&client::FriendUnblock { name: name.into() }).await
+    }
+}
+
+/// Parties. `PartyState` tells every member of every change, as an event.
+impl Client {
+    /// Asks a player who is in the world into the party; who has none begins one with it.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `BLOCKED`, `NOT_NOW` when the party is full or another leads it, and all that [`Client::request`] has.
+    pub async fn party_invite(&self, name: &str) -> Answered<()> {
+        self.request::<_, client::PartyInvited>(&client::PartyInvite { name: name.into() }).await.map(drop)
+    }
+
+    /// Takes an invitation.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` when none of this player stands, `NOT_NOW`, and all that [`Client::request`] has.
+    pub async fn party_accept(&self, from: &str) -> Answered<client::PartyState> {
+        self.request(&client::PartyAccept { from: from.into() }).await
+    }
+
+    /// Does not take an invitation.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, and all that [`Client::request`] has.
+    pub async fn party_decline(&self, from: &str) -> Answered<()> {
+        self.request::<_, client::PartyDeclined>(&client::PartyDecline { from: from.into() }).await.map(drop)
+    }
+
+    /// Leaves the party.
+    ///
+    /// # Errors
+    /// `NOT_NOW` when there is none, and all that [`Client::request`] has.
+    pub async fn party_leave(&self) -> Answered<()> {
+        self.request::<_, client::PartyState>(&client::PartyLeave {}).await.map(drop)
+    }
+
+    /// Sends a member away.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `NOT_NOW` when another leads the party, and all that [`Client::request`] has.
+    pub async fn party_kick(&self, name: &str) -> Answered<client::PartyState> {
+        self.request(&client::PartyKick { name: name.into() }).await
+    }
+
+    /// Lets another member lead the party.
+    ///
+    /// # Errors
+    /// As [`Client::party_kick`].
+    pub async fn party_lead(&self, name: &str) -> Answered<client::PartyState> {
+        self.request(&client::PartyLead { name: name.into() }).await
+    }
+
+    /// Says something to the party.
+    ///
+    /// # Errors
+    /// `NOT_NOW` when there is none, `MUTED`, and all that [`Client::request`] has.
+    pub async fn party_chat(&self, text: &str) -> Answered<()> {
+        self.request::<_, client::PartyChatted>(&client::PartyChat { text: text.into() }).await.map(drop)
+    }
+}
+
+/// Lines of the map.
+impl Client {
+    /// The open lines of the map that the character is on.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn lines(&self) -> Answered<client::Lines> {
+        self.request(&client::LineList {}).await
+    }
+
+    /// Goes to another line, to the same place. `Entered` tells of the arrival.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `NOT_NOW` in a fight or a trade, when the line is full or when the last change is less than ten seconds ago, and all
+    /// that [`Client::request`] has.
+    pub async fn change_line(&self, line: u32) -> Answered<()> {
+        self.request::<_, client::LineChanged>(&client::LineChange { line }).await.map(drop)
     }
 }
 

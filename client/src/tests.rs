@@ -2,13 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proto::client::{Announcement, CellMoves, FaultCode, Heartbeat, Position};
+use proto::{
+    ClientMessage, Frame,
+    client::{
+        Announcement, Bye, CellChanges, CellMoves, CreateRole, Enter, Entered, FaultCode, FriendList, Friends, Heartbeat, Login, Position,
+        Register, RoleCreated, Said, Say,
+    },
+};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    Client, ClientOptions, ConnectOptions, Event, Events, Lost, Reconnect, RequestError, Roots, Scheme, WorldView,
+    Client, ClientOptions, ConnectOptions, Connection, ConnectionError, Event, Events, Lost, QuietConnection, Reconnect, RequestError,
+    Roots, Scheme, WorldView,
     fake_zone::{FakeZone, START},
 };
 
@@ -157,16 +164,7 @@ async fn an_application_that_does_not_read_loses_the_connection_not_the_memory()
 
 #[tokio::test]
 async fn every_scheme_carries_frames() {
-    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .unwrap();
-    let roots = Roots::from_pem(certified.cert.pem().as_bytes()).unwrap();
+    let (config, roots) = certified();
     for scheme in [Scheme::Tcp, Scheme::Tls, Scheme::Ws, Scheme::Wss] {
         let tls = scheme.is_encrypted().then(|| TlsAcceptor::from(Arc::new(config.clone())));
         let zone = FakeZone::start_with(scheme, tls, Arc::default()).await;
@@ -176,13 +174,107 @@ async fn every_scheme_carries_frames() {
         until(&mut events, |event| matches!(event, Event::Said(said) if said.text == "hello")).await;
         if scheme.is_encrypted() {
             let stranger = ConnectOptions { roots: other_roots(), ..ConnectOptions::default() };
-            let refused = crate::Connection::greet(&zone.address, &stranger).await;
-            assert!(matches!(refused, Err(crate::ConnectionError::Connect { .. })), "{scheme:?} trusts a stranger");
+            let refused = Connection::greet(&zone.address, &stranger).await;
+            assert!(matches!(refused, Err(ConnectionError::Connect { .. })), "{scheme:?} trusts a stranger");
         }
     }
+}
+
+/// A gate's certificate, and who vouches for it.
+fn certified() -> (rustls::ServerConfig, Roots) {
+    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    (config, Roots::from_pem(certified.cert.pem().as_bytes()).unwrap())
 }
 
 fn other_roots() -> Roots {
     let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     Roots::from_pem(other.cert.pem().as_bytes()).unwrap()
+}
+
+async fn ask<M: ClientMessage>(connection: &mut Connection, message: &M) -> Frame {
+    let seq = connection.queue(message).unwrap();
+    loop {
+        let frame = connection.next().await.unwrap();
+        if frame.seq() == seq {
+            return frame;
+        }
+    }
+}
+
+/// Bob in the world, with his socket taken from the runtime.
+async fn join_quietly(zone: &FakeZone, options: &ConnectOptions) -> QuietConnection {
+    let mut connection = Connection::greet(&zone.address, options).await.unwrap();
+    let (account, password) = ("bob".to_owned(), "correct-horse".to_owned());
+    ask(&mut connection, &Register { account: account.clone(), password: password.clone() }).await;
+    ask(&mut connection, &Login { account, password }).await;
+    let created: RoleCreated = ask(&mut connection, &CreateRole { name: "bob".into() }).await.decode().unwrap();
+    let entered = ask(&mut connection, &Enter { player: created.role.unwrap().player }).await;
+    assert_eq!(entered.kind(), Entered::KIND);
+    QuietConnection::new(connection).unwrap()
+}
+
+/// Fetches again and again, until a frame of this kind has come.
+async fn fetched<M: ClientMessage>(quiet: &mut QuietConnection) -> Result<M, ConnectionError> {
+    let mut found = None;
+    let fetch = async {
+        while found.is_none() {
+            quiet.fetch(Instant::now(), |frame| found = found.take().or(frame.decode().ok()))?;
+            tokio::task::yield_now().await;
+        }
+        Ok::<(), ConnectionError>(())
+    };
+    timeout(SOON, fetch).await.expect("the frame comes")?;
+    Ok(found.unwrap())
+}
+
+#[tokio::test]
+async fn a_quiet_connection_speaks_and_hears_on_every_scheme() {
+    let (config, roots) = certified();
+    for scheme in [Scheme::Tcp, Scheme::Tls, Scheme::Ws, Scheme::Wss] {
+        let tls = scheme.is_encrypted().then(|| TlsAcceptor::from(Arc::new(config.clone())));
+        let zone = FakeZone::start_with(scheme, tls, Arc::default()).await;
+        let options = ConnectOptions { roots: roots.clone(), ..ConnectOptions::default() };
+        let mut quiet = join_quietly(&zone, &options).await;
+        quiet.send(&Say { text: "hello".into() }).unwrap();
+        assert_eq!(fetched::<Said>(&mut quiet).await.unwrap().text, "hello");
+        zone.broadcast(&Heartbeat { stamp_us: 42, ..Heartbeat::default() });
+        fetched::<Heartbeat>(&mut quiet).await.unwrap();
+        timeout(SOON, async {
+            while zone.state().acks.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the heartbeat is answered");
+        // More than one read takes, in one piece.
+        let many = vec![1; 30_000];
+        zone.broadcast(&CellChanges { left: many, ..CellChanges::default() });
+        assert_eq!(fetched::<CellChanges>(&mut quiet).await.unwrap().left.len(), 30_000);
+        let mut woken = quiet.into_connection().unwrap();
+        assert_eq!(ask(&mut woken, &FriendList {}).await.kind(), Friends::KIND);
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_connection_tells_why_it_ended() {
+    let zone = FakeZone::start().await;
+    let mut quiet = join_quietly(&zone, &ConnectOptions::default()).await;
+    quiet.send(&Bye {}).unwrap();
+    let mut ended = Ok(());
+    while ended.is_ok() {
+        ended = fetched::<Announcement>(&mut quiet).await.map(drop);
+    }
+    assert!(matches!(ended, Err(ConnectionError::Closing { resumable: false, .. })), "{ended:?}");
+    let zone = FakeZone::start().await;
+    let mut quiet = join_quietly(&zone, &ConnectOptions::default()).await;
+    zone.break_all();
+    assert!(matches!(fetched::<Announcement>(&mut quiet).await, Err(ConnectionError::Lost(_))));
 }

@@ -7,7 +7,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -29,6 +29,7 @@ use tokio_tungstenite::{
 
 use crate::{
     address::Address,
+    tcp::{QUIET_READ_BYTES, Tcp},
     tls::{self, Roots},
 };
 
@@ -53,14 +54,15 @@ enum Socket {
 }
 
 enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Tcp),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Transport {
     pub(crate) async fn connect(address: &Address, roots: &Roots) -> io::Result<Self> {
         let tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
         tcp.set_nodelay(true)?;
+        let tcp = Tcp::Woken(tcp);
         let stream = if address.scheme.is_encrypted() {
             let connector = TlsConnector::from(Arc::new(tls::config(roots)?));
             let name = tls::server_name(&address.host)?;
@@ -133,10 +135,43 @@ impl Transport {
         }
     }
 
+    /// Gives `take` the frames that have arrived on a quiet socket, without waiting; false when the server has closed the connection.
+    pub(crate) fn fetch(&mut self, mut take: impl FnMut(Frame)) -> io::Result<bool> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let is_open = loop {
+            while let Some(frame) = take_frame(&mut self.incoming).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
+                take(frame);
+            }
+            match self.poll_read(&mut cx)? {
+                Poll::Ready(0) => break false,
+                Poll::Ready(read) => self.received_bytes = self.received_bytes.saturating_add(read as u64),
+                Poll::Pending => break true,
+            }
+        };
+        if self.incoming.is_empty() {
+            // The next fetch is far away: until then the memory is somebody else's.
+            self.incoming = BytesMut::new();
+        }
+        Ok(is_open)
+    }
+
+    /// The socket below TLS and WebSocket.
+    pub(crate) fn tcp(&mut self) -> &mut Tcp {
+        let stream = match &mut self.socket {
+            Socket::Bytes(stream) => stream,
+            Socket::WebSocket(socket) => socket.get_mut(),
+        };
+        match stream {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(stream) => stream.get_mut().0,
+        }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let room = if self.tcp().is_quiet() { QUIET_READ_BYTES } else { READ_BYTES };
         match &mut self.socket {
             Socket::Bytes(stream) => {
-                self.incoming.reserve(READ_BYTES);
+                self.incoming.reserve(room);
                 pin!(stream.read_buf(&mut self.incoming)).poll(cx)
             }
             Socket::WebSocket(socket) => loop {

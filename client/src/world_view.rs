@@ -1,11 +1,14 @@
 //! What a client sees of the world, built from the messages of the cells around it. Pure.
 //!
-//! Messages of two cells may overtake each other: the one that an entity left and the one that it went to are told apart, and `CellMoves`
-//! may be dropped or late. So each entity has the cell that last claimed it, and what another cell says of it is old news.
+//! `CellSnapshot` and `CellChanges` say who is there and always arrive, in order; `CellMoves` may be dropped, and the next one that tells of an
+//! entity is the truth again. What a change says of an entity that is not known is void: a snapshot that tells of it is on its way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::client::{CellChanges, CellGone, CellMoves, CellSnapshot, Entered, Entity, Position};
+use proto::{
+    client::{CellChanges, CellGone, CellMoves, CellSnapshot, Entered, Entity, Position, TimeFactor},
+    moves,
+};
 
 use crate::events::Event;
 
@@ -25,6 +28,7 @@ pub struct WorldView {
     entities: BTreeMap<u32, Seen>,
     cells: BTreeSet<u32>,
     ignored_moves: u64,
+    time_permille: Option<u32>,
 }
 
 impl WorldView {
@@ -36,6 +40,7 @@ impl WorldView {
             Event::CellChanges(changes) => self.changes(changes),
             Event::CellMoves(moves) => self.moves(moves),
             Event::CellGone(gone) => self.gone(gone),
+            Event::TimeFactor(factor) => self.time(*factor),
             _ => {}
         }
     }
@@ -65,7 +70,12 @@ impl WorldView {
         &self.cells
     }
 
-    /// Moves of entities that were not known, or stood in another cell.
+    /// How many thousandths of the clock's time pass in the world: a character can walk only so much slower.
+    pub fn time_permille(&self) -> u32 {
+        self.time_permille.unwrap_or(1_000)
+    }
+
+    /// Moves of entities that were not known.
     pub fn ignored_moves(&self) -> u64 {
         self.ignored_moves
     }
@@ -74,10 +84,11 @@ impl WorldView {
     pub fn entered(&mut self, entered: Entered) {
         self.entities.clear();
         self.cells.clear();
+        self.time_permille = None;
         self.entered = Some(entered);
     }
 
-    /// A cell becomes visible, or is told again in full.
+    /// A cell becomes visible, or more of it.
     pub fn snapshot(&mut self, snapshot: &CellSnapshot) {
         self.cells.insert(snapshot.cell);
         for entity in &snapshot.entities {
@@ -85,34 +96,39 @@ impl WorldView {
         }
     }
 
-    /// Who came, who left, whose looks changed.
+    /// Who came, who left, who went to another cell, whose looks changed.
     pub fn changes(&mut self, changes: &CellChanges) {
         for left in &changes.left {
-            let stands_here = self.entities.get(&left.entity).is_some_and(|seen| seen.cell == changes.cell);
-            // The cell that it went to tells of it, if that one is visible.
-            let seen_elsewhere = left.to_cell.is_some_and(|cell| self.cells.contains(&cell));
-            if stands_here && !seen_elsewhere {
-                self.entities.remove(&left.entity);
+            self.entities.remove(left);
+        }
+        for crossed in &changes.crossed {
+            if let Some(seen) = self.entities.get_mut(&crossed.entity) {
+                (seen.cell, seen.entity.cell) = (crossed.cell, crossed.cell);
             }
         }
         for entity in &changes.entered {
-            self.put(changes.cell, entity);
+            self.put(entity.cell, entity);
         }
         for entity in &changes.changed {
-            if self.entities.get(&entity.entity).is_some_and(|seen| seen.cell == changes.cell) {
-                self.put(changes.cell, entity);
+            if self.entities.contains_key(&entity.entity) {
+                self.put(entity.cell, entity);
             }
         }
     }
 
-    /// Who moved. Lists of unequal length count as far as the shortest.
+    /// Who moved.
     pub fn moves(&mut self, moves: &CellMoves) {
-        for ((entity, x), y) in moves.entity.iter().zip(&moves.x).zip(&moves.y) {
-            match self.entities.get_mut(entity) {
-                Some(seen) if seen.cell == moves.cell => seen.entity.position = Some(Position { x: *x, y: *y }),
-                _ => self.ignored_moves = self.ignored_moves.saturating_add(1),
+        for moved in moves::read(&moves.moved) {
+            match self.entities.get_mut(&moved.entity) {
+                Some(seen) => seen.entity.position = Some(Position { x: moved.x, y: moved.y }),
+                None => self.ignored_moves = self.ignored_moves.saturating_add(1),
             }
         }
+    }
+
+    /// The world's time runs at another pace.
+    pub fn time(&mut self, factor: TimeFactor) {
+        self.time_permille = Some(factor.permille);
     }
 
     /// A cell is visible no more.

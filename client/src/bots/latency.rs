@@ -6,26 +6,38 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use hdrhistogram::Histogram;
-use proto::client::{CellChanges, CellGone, CellMoves, CellSnapshot, Entity, Position};
+use proto::{
+    client::{CellChanges, CellGone, CellMoves, CellSnapshot, Entity, Position},
+    moves,
+};
 use tokio::time::Instant;
 
-/// Steps that a trail keeps: at five a second, more than a minute and a half.
+/// Steps that a trail keeps: at ten a second, more than three quarters of a minute.
 const TRAIL_MAX: usize = 512;
 /// Different unexplained places that a trail keeps apart; more are wrong at once.
 const UNEXPLAINED_MAX: usize = 64;
-/// Samples that a bot gathers before it takes the lock of the histogram.
-const SAMPLES: usize = 256;
+/// A bot that walks sees at least itself. One that saw nothing move for so long is in no world any more.
+const BLIND_AFTER: Duration = Duration::from_secs(5);
+/// Histograms that samples are spread over, so that bots seldom wait for one another.
+const SHARDS: usize = 16;
 /// The longest latency that is told apart; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Where one bot went.
 #[derive(Debug, Default)]
-pub(crate) struct Trail(Mutex<Steps>);
+pub(crate) struct Trail {
+    steps: Mutex<Steps>,
+    /// When it last saw something move, as [`stamp_ms`] has it; 0: it is not expected to.
+    saw_ms: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Steps {
@@ -62,6 +74,22 @@ impl Trail {
         steps.unexplained.values().fold(steps.wrong, |sum, count| sum.saturating_add(*count))
     }
 
+    /// The bot saw something move, or is expected to from now on.
+    pub(crate) fn sees(&self, now: Instant) {
+        self.saw_ms.store(stamp_ms(now), Relaxed);
+    }
+
+    /// The bot has no connection, or does not walk any more.
+    pub(crate) fn looks_away(&self) {
+        self.saw_ms.store(0, Relaxed);
+    }
+
+    /// Whether it should see something move, and has not for five seconds: no scene has it.
+    pub(crate) fn is_blind(&self, now: Instant) -> bool {
+        let saw = self.saw_ms.load(Relaxed);
+        saw != 0 && saw.saturating_add(BLIND_AFTER.as_millis() as u64) < stamp_ms(now)
+    }
+
     fn newest(&self) -> u64 {
         let steps = self.lock();
         steps.first + steps.kept.len() as u64
@@ -78,7 +106,7 @@ impl Trail {
     }
 
     fn lock(&self) -> MutexGuard<'_, Steps> {
-        self.0.lock().expect("no holder panics")
+        self.steps.lock().expect("no holder panics")
     }
 }
 
@@ -132,29 +160,36 @@ impl Watcher {
     }
 
     pub(crate) fn changes(&mut self, changes: &CellChanges, own: u32, trails: &Trails, now: Instant) {
-        for left in changes.left.iter().filter(|left| left.to_cell.is_none()) {
-            self.seen.remove(&left.entity);
+        for left in &changes.left {
+            self.seen.remove(left);
+        }
+        for crossed in &changes.crossed {
+            if let Some(watched) = self.seen.get_mut(&crossed.entity) {
+                watched.cell = crossed.cell;
+            }
         }
         for entity in &changes.entered {
-            self.came(changes.cell, entity, own, trails, now);
+            self.came(entity.cell, entity, own, trails, now);
         }
     }
 
     /// Gives how many updates these moves are.
     pub(crate) fn moves(&mut self, moves: &CellMoves, now: Instant) -> u64 {
-        for ((entity, x), y) in moves.entity.iter().zip(&moves.x).zip(&moves.y) {
-            self.saw(*entity, (*x, *y), now);
+        let mut updates = 0;
+        for moved in moves::read(&moves.moved) {
+            self.saw(moved.entity, (moved.x, moved.y), now);
+            updates += 1;
         }
-        moves.entity.len() as u64
+        updates
     }
 
     pub(crate) fn gone(&mut self, gone: &CellGone) {
         self.seen.retain(|_, watched| watched.cell != gone.cell);
     }
 
-    /// Hands the samples over once there are enough of them to be worth a lock.
-    pub(crate) fn hand_over(&mut self, to: &Mutex<Histogram<u64>>, all: bool) {
-        if self.samples.is_empty() || (self.samples.len() < SAMPLES && !all) {
+    /// Hands the samples over.
+    pub(crate) fn hand_over(&mut self, to: &Mutex<Histogram<u64>>) {
+        if self.samples.is_empty() {
             return;
         }
         let mut histogram = to.lock().expect("no holder panics");
@@ -198,6 +233,41 @@ impl Watcher {
     }
 }
 
+/// The samples of all bots.
+pub(crate) struct Samples([Mutex<Histogram<u64>>; SHARDS]);
+
+impl Samples {
+    pub(crate) fn new() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(histogram())))
+    }
+
+    /// Where a bot's samples go.
+    pub(crate) fn of(&self, number: usize) -> &Mutex<Histogram<u64>> {
+        &self.0[number % SHARDS]
+    }
+
+    /// Forgets all.
+    pub(crate) fn reset(&self) {
+        self.0.iter().for_each(|shard| shard.lock().expect("no holder panics").reset());
+    }
+
+    /// All together.
+    pub(crate) fn all(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for shard in &self.0 {
+            all.add(&*shard.lock().expect("no holder panics")).expect("all shards have the same bounds");
+        }
+        all
+    }
+}
+
+/// Milliseconds since the program first asked, from 1: an instant as an atomic number has it.
+fn stamp_ms(now: Instant) -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let since = now.saturating_duration_since(*FIRST.get_or_init(Instant::now));
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+}
+
 /// A histogram of microseconds with three digits.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST.as_micros() as u64, 3).expect("the bounds are constants that fit")
@@ -226,7 +296,7 @@ mod tests {
     }
 
     fn moved(x: i32) -> CellMoves {
-        CellMoves { cell: 1, tick: 2, entity: vec![5], x: vec![x], y: vec![0], keyframe: false }
+        CellMoves { tick: 2, moved: moves::pack(&[moves::Moved { entity: 5, x, y: 0 }]) }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use proto::{
-    ClientMessage, Frame,
+    ClientMessage,
     client::{self, FaultCode},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Shared, role};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 
 /// A bot that is not in by then has failed.
 pub(crate) const LOGIN_WITHIN: Duration = Duration::from_secs(60);
-/// How long one answer may take.
+/// How long one answer may take, from the request or from the last word of a place in the queue.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// Between attempts where the zone says nothing of when to try again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -140,19 +140,19 @@ async fn register(connection: &mut Connection, account: &str, password: &str) ->
 async fn ask<M: ClientMessage, A: ClientMessage>(connection: &mut Connection, message: &M) -> Result<A, LoginError> {
     let request = M::INFO.name;
     let seq = connection.queue(message)?;
-    let answer = timeout(ANSWER_WITHIN, answer(connection, seq)).await.map_err(|_| LoginError::Silent(request))??;
+    let mut overdue = Instant::now() + ANSWER_WITHIN;
+    let answer = loop {
+        let frame = timeout_at(overdue, connection.next()).await.map_err(|_| LoginError::Silent(request))??;
+        if frame.seq() == seq {
+            break frame;
+        }
+        if frame.kind() == client::Queued::KIND {
+            overdue = Instant::now() + ANSWER_WITHIN;
+        }
+    };
     if answer.kind() == client::Fault::KIND {
         let fault: client::Fault = answer.decode().map_err(|_| LoginError::Unexpected(request))?;
         return Err(LoginError::Fault(fault.into()));
     }
     answer.decode().map_err(|_| LoginError::Unexpected(request))
-}
-
-async fn answer(connection: &mut Connection, seq: u32) -> Result<Frame, ConnectionError> {
-    loop {
-        let frame = connection.next().await?;
-        if frame.seq() == seq {
-            return Ok(frame);
-        }
-    }
 }

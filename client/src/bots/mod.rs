@@ -1,40 +1,48 @@
 //! Bots: players from many real sockets, on a schedule that does not wait for the zone (open loop), measured from the players' side.
 //!
-//! [`run`] makes the accounts, brings everybody into the world, lets them act for a while, and says goodbye. One task a bot ([`bot`]), all
-//! of which share the counts ([`totals`]) and the trails ([`latency`]).
+//! [`run`] makes the accounts, brings everybody into the world, lets them act for a while, and says goodbye; a [`Run`] does so step by step.
+//! One task a bot ([`bot`]); those that walk and fight are [`walker`]s, which read at once or are kept by a [`herd`]. All share the counts
+//! ([`totals`]) and the trails ([`latency`]); what the bots of several processes counted adds up ([`tally`]).
 
 mod bot;
+mod count;
+mod haggle;
+mod herd;
 mod latency;
 mod login;
 mod market;
 mod profile;
 mod report;
+mod run;
 pub(crate) mod stride;
+mod tally;
 mod totals;
 mod trader;
+mod walker;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 pub use market::Trades;
-pub use profile::{Profile, UnknownProfile};
+pub use profile::{Profile, UnknownProfile, haunts};
 pub use report::{Latency, Login, Report};
+pub use run::{Run, run, run_until};
+pub use tally::{Samples, Tally};
 
 use crate::{
     address::Address,
     connection::{Backoff, ConnectOptions},
     random::Random,
 };
-use latency::{Trail, Trails};
+use latency::Trails;
 use totals::Totals;
 
-/// How often progress is told.
-const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
+/// A bot that is so far behind its schedule leaves out what it missed, and counts it: the machine is too slow for the bots.
+const BEHIND_MAX: Duration = Duration::from_secs(2);
+/// Moves a second at most: the gate takes 25, and a burst of them.
+const HZ_MAX: u32 = 20;
 /// The longest prefix: a character's name has at most 16 characters, six of which are the number's.
 const PREFIX_CHARS_MAX: usize = 8;
 /// Bots at most: more have no place in a character's name, nor in a process' file descriptors.
@@ -50,10 +58,17 @@ pub struct BotOptions {
     pub gates: Vec<Address>,
     /// How many bots.
     pub count: usize,
+    /// The number of the first one: several processes share a prefix, and no number.
+    pub first: usize,
     /// How long they act, once all are in the world.
     pub duration: Duration,
     /// What they do.
     pub profile: Profile,
+    /// Moves of a bot in a second.
+    pub hz: u32,
+    /// Nine of ten bots fetch what has arrived only so often in a second, and count it; the tenth reads at once, and measures. None: all
+    /// read at once.
+    pub drain_hz: Option<u32>,
     /// From one seed, the same walks.
     pub seed: u64,
     /// Names the bots: `a-z` and `0-9`, at most eight. The same prefix uses the same accounts again; none: a new one.
@@ -74,8 +89,11 @@ impl BotOptions {
         Self {
             gates,
             count,
+            first: 0,
             duration,
             profile: Profile::Walk,
+            hz: 5,
+            drain_hz: None,
             seed: 1,
             prefix: None,
             logins_per_s: 40,
@@ -86,8 +104,15 @@ impl BotOptions {
     }
 }
 
+impl BotOptions {
+    /// Time between two moves of a bot.
+    pub(crate) fn move_period(&self) -> Duration {
+        Duration::from_secs(1) / self.hz.max(1)
+    }
+}
+
 /// How far a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// How long the bots have acted; none: they are still logging in.
     pub acting: Option<Duration>,
@@ -103,6 +128,21 @@ pub struct Progress {
     pub updates_received: u64,
 }
 
+impl Progress {
+    /// Together with that of other bots of the same run.
+    #[must_use]
+    pub fn and(self, other: &Progress) -> Self {
+        Self {
+            acting: self.acting.max(other.acting),
+            logged_in: self.logged_in.saturating_add(other.logged_in),
+            login_failed: self.login_failed.saturating_add(other.login_failed),
+            disconnects: self.disconnects.saturating_add(other.disconnects),
+            moves_sent: self.moves_sent.saturating_add(other.moves_sent),
+            updates_received: self.updates_received.saturating_add(other.updates_received),
+        }
+    }
+}
+
 /// Why bots can't run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BotsError {
@@ -112,6 +152,12 @@ pub enum BotsError {
     /// The number of bots is out of range.
     #[error("the number of bots is from 1 to {COUNT_MAX}")]
     Count,
+    /// A rate is out of range.
+    #[error("bots move 1 to {HZ_MAX} times a second, and drain their sockets no more often than that")]
+    Rate,
+    /// This profile has to read at once.
+    #[error("bots that {} must read at once: leave the draining to walk, town and crowd", .0.name())]
+    Drain(Profile),
     /// The prefix can't be part of names.
     #[error("the prefix `{0}` is not 1 to {PREFIX_CHARS_MAX} of a-z and 0-9")]
     Prefix(String),
@@ -147,56 +193,18 @@ fn role(prefix: &str, number: usize) -> String {
     format!("b{prefix}_{number}")
 }
 
-/// Runs bots to the end.
-///
-/// # Errors
-/// When the options make no sense; whatever happens to the bots is in the report.
-pub async fn run(options: BotOptions) -> Result<Report, BotsError> {
-    let prefix = check(&options)?;
-    let trails = (0..options.count).map(|number| (role(&prefix, number), Arc::new(Trail::default()))).collect();
-    let shared = Arc::new(Shared { prefix, trails, totals: Totals::new(), options });
-    let (phase, watched) = watch::channel(Phase::Gathering);
-    let started = Instant::now();
-    let mut bots = JoinSet::new();
-    for number in 0..shared.options.count {
-        bots.spawn(Box::pin(bot::live(shared.clone(), number, started, watched.clone())));
-    }
-    gather(&shared).await;
-    let since = Instant::now();
-    phase.send_replace(Phase::Acting { since });
-    while since.elapsed() < shared.options.duration {
-        tell(&shared, Some(since.elapsed()));
-        sleep(PROGRESS_PERIOD.min(shared.options.duration.saturating_sub(since.elapsed()))).await;
-    }
-    phase.send_replace(Phase::Over);
-    let acted = since.elapsed();
-    while let Some(ended) = bots.join_next().await {
-        ended.expect("a bot does not panic, and nobody cancels it");
-    }
-    tell(&shared, Some(acted));
-    Ok(shared.totals.report(&shared, acted))
-}
-
-/// Waits until every bot is in the world, or has given up.
-async fn gather(shared: &Shared) {
-    while shared.totals.settled() < shared.options.count as u64 {
-        tell(shared, None);
-        sleep(PROGRESS_PERIOD).await;
-    }
-}
-
-fn tell(shared: &Shared, acting: Option<Duration>) {
-    if let Some(tell) = &shared.options.on_progress {
-        tell(&shared.totals.progress(acting));
-    }
-}
-
 fn check(options: &BotOptions) -> Result<String, BotsError> {
     if options.gates.is_empty() {
         return Err(BotsError::NoGate);
     }
-    if !(1..=COUNT_MAX).contains(&options.count) {
+    if options.count == 0 || COUNT_MAX < options.first.saturating_add(options.count) {
         return Err(BotsError::Count);
+    }
+    if !(1..=HZ_MAX).contains(&options.hz) || options.drain_hz.is_some_and(|drain_hz| !(1..=options.hz).contains(&drain_hz)) {
+        return Err(BotsError::Rate);
+    }
+    if options.drain_hz.is_some() && !options.profile.may_drain() {
+        return Err(BotsError::Drain(options.profile));
     }
     let prefix = options.prefix.clone().unwrap_or_else(|| Random::fresh().letters(6));
     let good =
@@ -222,6 +230,12 @@ mod tests {
         assert!(check(&good).is_ok());
         assert_eq!(check(&BotOptions { gates: vec![], ..good.clone() }), Err(BotsError::NoGate));
         assert_eq!(check(&BotOptions { count: 0, ..good.clone() }), Err(BotsError::Count));
+        assert_eq!(check(&BotOptions { first: COUNT_MAX, ..good.clone() }), Err(BotsError::Count));
+        for (hz, drain_hz) in [(0, None), (21, None), (5, Some(0)), (5, Some(6))] {
+            assert_eq!(check(&BotOptions { hz, drain_hz, ..good.clone() }), Err(BotsError::Rate));
+        }
+        let trader = BotOptions { profile: Profile::Trade, drain_hz: Some(2), ..good.clone() };
+        assert_eq!(check(&trader), Err(BotsError::Drain(Profile::Trade)));
         for prefix in ["", "Upper", "a-b", "123456789"] {
             assert!(check(&BotOptions { prefix: Some(prefix.into()), ..good.clone() }).is_err(), "{prefix}");
         }

@@ -2,6 +2,8 @@
 
 use proto::client::Position;
 
+use tokio::time::{sleep, timeout};
+
 use super::*;
 use crate::fake_zone::FakeZone;
 
@@ -18,6 +20,58 @@ async fn bots_walk_and_see_each_other() {
     assert!(0 < report.moves_sent && report.moves_sent <= report.updates_received, "{report:?}");
     assert!(0.0 < report.latency_ms.p50 && 0.0 < report.login_ms.p50 && 0.0 < report.bytes_per_player_s, "{report:?}");
     assert!(report.is_good(false), "{report:?}");
+}
+
+#[tokio::test]
+async fn bots_that_drain_their_sockets_act_are_counted_and_rest() {
+    let zone = FakeZone::start().await;
+    let options = BotOptions { count: 12, hz: 10, drain_hz: Some(5), ..options(&zone, Profile::Town).await };
+    let bots = Run::start(options).unwrap();
+    bots.gather().await;
+    assert_eq!((bots.tally().logged_in, bots.tally().login_failed), (12, 0));
+    for _ in 0..2 {
+        bots.act(Duration::from_millis(300)).await;
+        let tally = bots.tally();
+        bots.rest();
+        stand_still(&bots).await;
+        // Everybody sees everybody, and all count: the two that measure, and the ten that do not.
+        assert!(0 < tally.moves_sent && 4 * tally.moves_sent < tally.updates_received, "{tally:?}");
+        assert!(!tally.latency.0.is_empty() && tally.latency.0.len() < tally.updates_received, "{tally:?}");
+        assert!(tally.report().is_good(false), "{tally:?}");
+    }
+    let report = bots.end().await.report();
+    assert_eq!((report.logged_in, report.disconnects), (12, 0), "{report:?}");
+}
+
+/// Waits until nobody moves.
+async fn stand_still(bots: &Run) {
+    let still = async {
+        let mut moved = None;
+        while moved != Some(bots.tally().moves_sent) {
+            moved = Some(bots.tally().moves_sent);
+            sleep(Duration::from_millis(300)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), still).await.expect("bots that rest stand still");
+}
+
+#[tokio::test]
+async fn bots_that_drain_come_back_too() {
+    let zone = FakeZone::start().await;
+    let options = BotOptions { count: 12, drain_hz: Some(5), reconnect: Some(Backoff::default()), ..options(&zone, Profile::Walk).await };
+    let bots = Run::start(options).unwrap();
+    bots.gather().await;
+    zone.break_all();
+    let all_back = async {
+        while bots.tally().errors["resumed"] < 12 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), all_back).await.unwrap();
+    bots.act(Duration::ZERO).await;
+    let tally = bots.end().await;
+    assert!(0 < tally.moves_sent && 0 < tally.updates_received, "{tally:?}");
+    assert_eq!((tally.disconnects, tally.report().blind()), (12, 0), "{tally:?}");
 }
 
 #[tokio::test]
@@ -52,6 +106,8 @@ async fn lost_bots_come_back_where_that_is_wanted() {
         let report = run(options).await.unwrap();
         assert_eq!(report.disconnects, 3, "{report:?}");
         assert_eq!(report.resumed(), if wanted { 3 } else { 0 }, "{report:?}");
+        // They were lost when they had just begun to walk.
+        assert_eq!(6 < report.moves_sent, wanted, "{report:?}");
         assert_eq!((report.is_good(true), report.is_good(false)), (true, false), "{report:?}");
     }
 }

@@ -10,13 +10,15 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
+use tokio::time::Instant;
 
 use super::{
     Progress, Shared,
-    latency::{histogram, record},
+    latency::{Samples, Trails, histogram, record},
     market::Market,
     profile::Profile,
-    report::{Latency, Login, RESUMED, Report, WRONG_UPDATES},
+    report::{BLIND, RESUMED, WRONG_UPDATES},
+    tally::{self, Tally},
 };
 
 /// Kinds of error that are told apart; the names come from this crate and from the table of fault codes, so there are fewer.
@@ -32,9 +34,23 @@ pub(crate) struct Totals {
     pub(crate) updates_received: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
     pub(crate) market: Market,
-    pub(crate) latency: Mutex<Histogram<u64>>,
+    pub(crate) latency: Samples,
     login: Mutex<Histogram<u64>>,
     errors: Mutex<BTreeMap<String, u64>>,
+    span: Mutex<Span>,
+}
+
+/// The span of time in which is counted what depends on time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    since: Option<Instant>,
+    took: Option<Duration>,
+    /// The counts when it began.
+    moves_before: u64,
+    updates_before: u64,
+    bytes_before: u64,
+    /// Bots that saw nothing move when it ended.
+    blind: u64,
 }
 
 impl Totals {
@@ -49,9 +65,10 @@ impl Totals {
             updates_received: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             market: Market::default(),
-            latency: Mutex::new(histogram()),
+            latency: Samples::new(),
             login: Mutex::new(histogram()),
             errors: Mutex::new(BTreeMap::new()),
+            span: Mutex::default(),
         }
     }
 
@@ -89,24 +106,52 @@ impl Totals {
         }
     }
 
-    pub(crate) fn report(&self, shared: &Shared, acted: Duration) -> Report {
+    /// A span of time begins.
+    pub(crate) fn begin(&self) -> Instant {
+        let now = Instant::now();
+        self.latency.reset();
+        *self.span.lock().expect("no holder panics") = Span {
+            since: Some(now),
+            moves_before: self.moves_sent.load(Relaxed),
+            updates_before: self.updates_received.load(Relaxed),
+            bytes_before: self.bytes_received.load(Relaxed),
+            ..Span::default()
+        };
+        now
+    }
+
+    /// The span ends, if it has not ended before. Says how long it was: zero if none has begun.
+    pub(crate) fn end(&self, trails: &Trails) -> Duration {
+        let (mut span, now) = (self.span.lock().expect("no holder panics"), Instant::now());
+        let Some(since) = span.since else { return Duration::ZERO };
+        if span.took.is_none() {
+            span.blind = trails.values().filter(|trail| trail.is_blind(now)).count() as u64;
+        }
+        *span.took.get_or_insert(now - since)
+    }
+
+    /// What was counted in the span. Logins, lost connections and errors count from the start, so that none is hidden.
+    pub(crate) fn tally(&self, shared: &Shared) -> Tally {
+        let span = *self.span.lock().expect("no holder panics");
+        let took = span.took.or(span.since.map(|since| since.elapsed())).unwrap_or_default();
         let mut errors = self.errors.lock().expect("no holder panics").clone();
         errors.insert(RESUMED.to_owned(), self.resumed.load(Relaxed));
         errors.insert(WRONG_UPDATES.to_owned(), shared.trails.values().map(|trail| trail.wrong()).sum());
-        let logged_in = self.logged_in.load(Relaxed);
-        let players = logged_in.min(shared.options.count as u64).max(1) as f64;
-        let bytes = self.bytes_received.load(Relaxed) as f64 / players / acted.as_secs_f64().max(0.001);
-        Report {
+        if 0 < span.blind {
+            errors.insert(BLIND.to_owned(), span.blind);
+        }
+        Tally {
             profile: shared.options.profile,
             count: shared.options.count,
-            logged_in,
+            seconds: took.as_secs_f64(),
+            logged_in: self.logged_in.load(Relaxed),
             login_failed: self.login_failed.load(Relaxed),
             disconnects: self.disconnects.load(Relaxed),
-            moves_sent: self.moves_sent.load(Relaxed),
-            updates_received: self.updates_received.load(Relaxed),
-            bytes_per_player_s: bytes.round(),
-            login_ms: Login::of(&self.login.lock().expect("no holder panics")),
-            latency_ms: Latency::of(&self.latency.lock().expect("no holder panics")),
+            moves_sent: self.moves_sent.load(Relaxed).saturating_sub(span.moves_before),
+            updates_received: self.updates_received.load(Relaxed).saturating_sub(span.updates_before),
+            bytes_received: self.bytes_received.load(Relaxed).saturating_sub(span.bytes_before),
+            login: tally::Samples(self.login.lock().expect("no holder panics").clone()),
+            latency: tally::Samples(self.latency.all()),
             errors,
             trades: (shared.options.profile == Profile::Trade).then(|| self.market.report()),
         }

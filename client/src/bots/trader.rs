@@ -1,17 +1,16 @@
-//! A trading bot: earns coins and items by fights for the first third of the run, is counted, trades with other bots at random while it
-//! goes through portals, and is counted again. Both times it logs in anew, so what is counted is what the zone has kept.
+//! A trading bot: earns coins and items by fights for a while, is counted, trades with other bots at random while it goes through portals,
+//! and is counted again. Both times it logs in anew, so what is counted is what the zone has kept. What it says in a trade: [`Haggler`].
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use bytes::Bytes;
 use proto::{
     ClientMessage, Frame,
     client::{
-        Attack, Corrected, Entered, Entity, EntityKind, Fault, Position, Sheet, SheetChanged, TradeCancel, TradeConfirm, TradeEnded,
-        TradeOpen, TradeSet, TradeSettled, TradeState, UsePortal,
+        Attack, Corrected, Entered, Entity, EntityKind, Fault, FaultCode, Position, Sheet, SheetChanged, TradeEnded, TradeSettled,
+        TradeState, UsePortal,
     },
 };
 use tokio::{
@@ -22,6 +21,7 @@ use tokio::{
 use super::{
     Phase, Shared,
     bot::{acting, leave},
+    haggle::{Haggler, Say},
     login::{self, Account, In, LOGIN_WITHIN},
     profile::{MOVE_PERIOD, Profile, Wanderer},
     role, stride,
@@ -32,15 +32,10 @@ use crate::{connection::Connection, events::Event, fault::ConnectionError, rando
 const REACH_CM: i64 = 200;
 /// It strikes in every so many-th of its actions.
 const STRIKE_EVERY: u64 = 5;
-/// A trade that takes longer is given up.
-const TRADE_WITHIN: Duration = Duration::from_secs(15);
-/// Pauses between trades, and between journeys, up to.
-const TRADE_PAUSE: Duration = Duration::from_secs(2);
+/// How long it earns: so long, but no more than half of the run.
+const EARN_MAX: Duration = Duration::from_secs(40);
+/// Pause between journeys, from half of it up to one and a half.
 const TRIP_PAUSE: Duration = Duration::from_secs(12);
-/// One of so many trades is cancelled rather than confirmed.
-const CANCEL_ONE_OF: u64 = 10;
-/// Items that are offered at the most.
-const ITEMS_MAX: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -52,7 +47,7 @@ enum Stage {
 pub(super) async fn live(shared: Arc<Shared>, number: usize, inside: In, random: Random, phase: &mut watch::Receiver<Phase>) {
     let Some(since) = acting(phase).await else { return };
     let mut trader = Trader::new(shared, number, inside, random);
-    let earned = since + trader.shared.options.duration / 3;
+    let earned = since + EARN_MAX.min(trader.shared.options.duration / 2);
     trader.play(Stage::Earn, phase, Some(earned)).await;
     let before = trader.log_in_anew().await;
     trader.shared.totals.market.counted(before, false);
@@ -79,16 +74,9 @@ struct Trader {
     wanderer: Wanderer,
     position: Position,
     sheet: Sheet,
-    trade: Option<Trade>,
-    next_trade: Instant,
+    haggler: Haggler,
     next_trip: Instant,
     acts: u64,
-}
-
-struct Trade {
-    id: Bytes,
-    since: Instant,
-    offered: bool,
 }
 
 impl Trader {
@@ -104,8 +92,7 @@ impl Trader {
             wanderer,
             position: Position::default(),
             sheet: Sheet::default(),
-            trade: None,
-            next_trade: now,
+            haggler: Haggler::new(now),
             next_trip: now,
             acts: 0,
         };
@@ -115,7 +102,6 @@ impl Trader {
 
     /// Acts until the run or the stage is over; comes back by itself if the run says so.
     async fn play(&mut self, stage: Stage, phase: &mut watch::Receiver<Phase>, until: Option<Instant>) {
-        self.next_trade = Instant::now() + self.random.up_to(TRADE_PAUSE);
         self.next_trip = Instant::now() + self.random.up_to(TRIP_PAUSE);
         let until = until.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
         while *phase.borrow() != Phase::Over && Instant::now() < until {
@@ -161,10 +147,7 @@ impl Trader {
                         Stage::Trade => self.act(&mut connection)?,
                     }
                 }
-                frame = connection.next() => {
-                    let frame = frame?;
-                    self.take(&frame, &mut connection)?;
-                }
+                frame = connection.next() => self.take(&frame?),
             }
         }
         self.connection = Some(connection);
@@ -185,7 +168,7 @@ impl Trader {
     }
 
     async fn log_in(&mut self) {
-        self.trade = None;
+        self.haggler.forget();
         let mut random = Random::new(self.random.next_u64());
         match login::login(&self.shared, self.number, Account::Exists, &mut random, Instant::now() + LOGIN_WITHIN).await {
             Ok(inside) => {
@@ -211,14 +194,7 @@ impl Trader {
 
     fn act(&mut self, connection: &mut Connection) -> Result<(), ConnectionError> {
         let now = Instant::now();
-        if let Some(late) = self.trade.take_if(|trade| TRADE_WITHIN < now - trade.since) {
-            self.shared.totals.error("trade not ended in time");
-            connection.queue(&TradeCancel { id: late.id })?;
-        }
-        if self.trade.is_none() && self.next_trade <= now && self.shared.totals.market.is_open(&self.shared) {
-            self.next_trade = now + self.random.up_to(TRADE_PAUSE);
-            self.open(connection)?;
-        }
+        self.haggle(connection, now)?;
         if now < self.next_trip {
             return Ok(());
         }
@@ -226,20 +202,31 @@ impl Trader {
         if REACH_CM < stride::distance(self.position, portal) {
             return self.walk(connection, portal);
         }
-        self.next_trip = now + self.random.up_to(TRIP_PAUSE);
+        self.next_trip = now + TRIP_PAUSE / 2 + self.random.up_to(TRIP_PAUSE);
         connection.queue(&UsePortal {}).map(drop)
     }
 
-    fn open(&mut self, connection: &mut Connection) -> Result<(), ConnectionError> {
-        let others = self.shared.options.count.saturating_sub(1);
-        if others == 0 {
-            return Ok(());
+    fn haggle(&mut self, connection: &mut Connection, now: Instant) -> Result<(), ConnectionError> {
+        if self.haggler.gives_up(now) {
+            self.shared.totals.error("trade not ended in time");
         }
+        let with = self.shared.totals.market.is_open(&self.shared).then(|| self.somebody()).flatten();
+        let Some(say) = self.haggler.say(now, &self.sheet, with, &mut self.random) else { return Ok(()) };
+        let seq = match say {
+            Say::Open(open) => connection.queue(&open),
+            Say::Set(set) => connection.queue(&set),
+            Say::Confirm(confirm) => connection.queue(&confirm),
+            Say::Cancel(cancel) => connection.queue(&cancel),
+        }?;
+        self.haggler.said(seq, now);
+        Ok(())
+    }
+
+    /// Another bot, by chance.
+    fn somebody(&mut self) -> Option<String> {
+        let others = self.shared.options.count.checked_sub(1).filter(|others| 0 < *others)?;
         let skip = usize::try_from(self.random.next_u64() % others as u64).unwrap_or(0) + 1;
-        let other = (self.number + skip) % self.shared.options.count;
-        let id = u128::from(Random::fresh().next_u64()) << 64 | u128::from(self.random.next_u64());
-        let id = Bytes::copy_from_slice(&id.to_be_bytes());
-        connection.queue(&TradeOpen { id, with: role(&self.shared.prefix, other) }).map(drop)
+        Some(role(&self.shared.prefix, (self.number + skip) % self.shared.options.count))
     }
 
     fn walk(&mut self, connection: &mut Connection, to: Position) -> Result<(), ConnectionError> {
@@ -254,61 +241,38 @@ impl Trader {
         Some((nearest.entity, nearest.position.unwrap_or_default()))
     }
 
-    fn take(&mut self, frame: &Frame, connection: &mut Connection) -> Result<(), ConnectionError> {
+    fn take(&mut self, frame: &Frame) {
         match frame.kind() {
             Entered::KIND => decoded(frame, |entered: Entered| self.entered(&entered)),
             Corrected::KIND => decoded(frame, |corrected: Corrected| self.position = corrected.position.unwrap_or_default()),
             SheetChanged::KIND => decoded(frame, |changed: SheetChanged| self.sheet = changed.sheet.unwrap_or_default()),
-            TradeState::KIND => {
-                if let Ok(state) = frame.decode::<TradeState>() {
-                    self.trade_on(&state, connection)?;
-                }
-            }
+            TradeState::KIND => decoded(frame, |state: TradeState| {
+                self.haggler.shown(state, frame.seq(), Instant::now(), &mut self.random);
+            }),
             TradeEnded::KIND => decoded(frame, |ended: TradeEnded| {
                 self.shared.totals.market.ended.fetch_add(1, Relaxed);
-                self.trade = self.trade.take().filter(|trade| trade.id != ended.id);
+                self.haggler.over(&ended.id, frame.seq());
             }),
             TradeSettled::KIND => decoded(frame, |settled: TradeSettled| {
                 if settled.done {
                     self.shared.totals.market.done.fetch_add(1, Relaxed);
                 }
-                self.trade = self.trade.take().filter(|trade| trade.id != settled.id);
+                self.haggler.over(&settled.id, frame.seq());
             }),
-            Fault::KIND => decoded(frame, |fault: Fault| {
-                use proto::client::FaultCode::{Invalid, NotFound, NotNow, OutOfRange};
-                // Others trade, travel, and strike first.
-                if ![Invalid, NotFound, NotNow, OutOfRange].contains(&fault.code()) {
-                    self.shared.totals.error(fault.code().as_str_name());
-                }
-            }),
+            Fault::KIND => decoded(frame, |fault: Fault| self.refused(frame.seq(), &fault)),
             _ => (),
         }
         if let Some(event) = Event::from_frame(frame) {
             self.world.apply(&event);
         }
-        Ok(())
     }
 
-    /// Offers something once, then agrees to whatever it is, or does not.
-    fn trade_on(&mut self, state: &TradeState, connection: &mut Connection) -> Result<(), ConnectionError> {
-        let known = self.trade.as_ref().is_some_and(|trade| trade.id == state.id);
-        if !known {
-            self.trade = Some(Trade { id: state.id.clone(), since: Instant::now(), offered: false });
-        }
-        let Some(trade) = &mut self.trade else { return Ok(()) };
-        if !trade.offered {
-            trade.offered = true;
-            let coins = self.random.next_u64() % (self.sheet.coins / 2 + 1);
-            let count = usize::try_from(self.random.next_u64()).unwrap_or(0) % (ITEMS_MAX + 1);
-            let items = self.sheet.items.iter().rev().take(count).map(|item| item.id.clone()).collect();
-            return connection.queue(&TradeSet { id: state.id.clone(), coins, items }).map(drop);
-        }
-        if state.confirmed_by_me {
-            return Ok(());
-        }
-        match self.random.next_u64() % CANCEL_ONE_OF {
-            0 => connection.queue(&TradeCancel { id: state.id.clone() }).map(drop),
-            _ => connection.queue(&TradeConfirm { id: state.id.clone(), revision: state.revision }).map(drop),
+    fn refused(&mut self, seq: u32, fault: &Fault) {
+        use FaultCode::{Invalid, NotFound, NotNow, OutOfRange};
+        self.haggler.refused(seq, fault, Instant::now());
+        // Others trade, travel, and strike first.
+        if ![Invalid, NotFound, NotNow, OutOfRange].contains(&fault.code()) {
+            self.shared.totals.error(fault.code().as_str_name());
         }
     }
 

@@ -61,7 +61,7 @@ async fn two_players_meet() {
   - {{ client: two, see: {{ name: $Alia, kind: PLAYER }}, capture: {{ alia: entity }} }}
   - {{ client: one, walk: {{ to: {{ x: 10100, y: 10000 }} }} }}
   - {{ client: two, see: {{ entity: $alia, position: {{ x: 10100 }} }} }}
-  - {{ client: two, expect: CellMoves, match: {{ entity: {{ contains: $alia }} }} }}
+  - {{ client: two, expect: CellMoves, match: {{ moved: {{ contains: {{ entity: $alia }} }} }} }}
   - {{ client: one, walk: {{ nearest: {{ name: $Bob }} }}, capture: {{ bob: entity }} }}
   - {{ client: one, send: Say, with: {{ text: \"hello $Bob\" }} }}
   - {{ client: two, expect: Said, match: {{ text: {{ contains: $Bob }} }} }}
@@ -117,7 +117,7 @@ async fn bad_bytes_and_gm_commands_are_steps_too() {
   - {{ client: one, expect: Closing, match: {{ code: OVERSIZE }} }}
   - {{ client: one, expect_closed: {{}} }}
   - {{ client: one, connect: {{ greet: false }} }}
-  - {{ client: one, send: Hello, with: {{ protocol_version: 1, client: by hand }} }}
+  - {{ client: one, send: Hello, with: {{ protocol_version: 2, client: by hand }} }}
   - {{ client: one, expect: Welcome, match: {{ zone: fake }} }}
   - {{ client: two, close: {{}} }}
   - {{ client: two, connect: {{}} }}

@@ -50,7 +50,7 @@ pub(crate) async fn walk(play: &mut Play<'_>, client: &str, target: &Target, wit
             }
             continue;
         }
-        let speed = peer.world.world().map_or(0, |entered| entered.speed_max);
+        let speed = peer.world.world().map_or(0, |entered| entered.speed_max / 10 * peer.world.time_permille() / 100);
         let to = stride::towards(from, goal, stride::length(speed, PERIOD, SPEED_PERCENT));
         peer.position = Some(to);
         play.send(client, Move::INFO, json!({"to": {"x": to.x, "y": to.y}}))?;
