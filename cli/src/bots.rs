@@ -1,15 +1,24 @@
 //! `zone bots`: players from many real sockets, and what they measured.
+//!
+//! They live in this process, or in several that this one steers ([`crew`], [`steered`]).
+
+pub(crate) mod crew;
+mod steered;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use client::{
     Backoff, Connection,
-    bots::{self, BotOptions, Profile, Progress, Report},
+    bots::{self, BotOptions, Profile, Progress, Report, Tally},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
+use self::crew::{Crew, Plan};
 use crate::{gates::Gates, output, target::Target};
+
+/// Bots of one process at most: it holds 20,000 descriptors, and needs some for itself.
+pub(crate) const A_PROCESS_MAX: u32 = 18_000;
 
 /// How many, and what they do.
 #[derive(clap::Args)]
@@ -17,12 +26,22 @@ pub(crate) struct Args {
     /// How many bots.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: u32,
-    /// How long they act, once all are in the world: `30s`, `5m`.
+    /// How long they act, once all are in the world: `30s`, `5m`. Ctrl-C ends it early, with the report.
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = span)]
     duration: Duration,
-    /// What they do: walk, crowd, login-storm, fight or trade.
+    /// What they do: walk, town, crowd, login-storm, fight or trade.
     #[arg(long, value_name = "PROFILE", default_value = "walk")]
     profile: Profile,
+    /// Moves of a bot in a second.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
+    hz: u32,
+    /// Have nine of ten bots read only so often in a second, and count; the tenth reads at once, and measures. Such bots cost the machine
+    /// little, so that thousands have room beside a zone. For walk, town and crowd.
+    #[arg(long, value_name = "N")]
+    drain_hz: Option<u32>,
+    /// Processes that the bots are spread over. They see and measure those of their own process.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    processes: u32,
     #[command(flatten)]
     gates: Gates,
     /// Logins that begin in a second; each costs the zone a password hash.
@@ -37,29 +56,41 @@ pub(crate) struct Args {
     /// Bring lost connections back by resume ticket, and do not fail because of them: for tests that kill processes.
     #[arg(long)]
     reconnect: bool,
+    /// The number of the first bot.
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
+    first: u32,
+    /// Be one of several processes of bots.
+    #[arg(long, hide = true)]
+    steered: bool,
 }
 
 /// Runs the bots. Fails when anyone was dropped or saw what was not so.
 pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<ExitCode> {
+    let needed = args.count.div_ceil(A_PROCESS_MAX);
+    anyhow::ensure!(
+        needed <= args.processes,
+        "run {} bots: a process holds {A_PROCESS_MAX} of them at most; give --processes {needed} or more",
+        args.count
+    );
+    anyhow::ensure!(
+        args.processes == 1 || args.profile != Profile::Trade,
+        "run trading bots in several processes: they trade, and are counted, within one; leave out --processes"
+    );
+    service::process::raise_files_max()?;
+    let options = options(args, target)?;
+    if args.steered {
+        return steered::run(options);
+    }
     let bar = ProgressBar::new(args.duration.as_millis().try_into().unwrap_or(u64::MAX));
     let style = ProgressStyle::with_template("{msg} {wide_bar} {elapsed}").expect("the template is good");
     bar.set_style(style);
-    let mut options = BotOptions::new(args.gates.addresses(target)?, args.count as usize, args.duration);
-    options.profile = args.profile;
-    options.connect = args.gates.options()?;
-    options.logins_per_s = args.logins_per_s.max(1);
-    options.seed = args.seed;
-    options.prefix.clone_from(&args.prefix);
-    options.reconnect = args.reconnect.then(Backoff::default);
-    let (shown, count) = (bar.clone(), args.count);
-    options.on_progress = Some(Arc::new(move |progress| show(&shown, progress, count)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let report = runtime.block_on(async {
         // A bot tries again when a gate is busy, so one that can't be reached at all is found before.
         for gate in &options.gates {
             Box::pin(Connection::greet(gate, &options.connect)).await.context("reach the zone")?;
         }
-        bots::run(options).await.context("run the bots")
+        if args.processes == 1 { here(options, &bar).await } else { in_processes(args, &options, &bar).await.map(|tally| tally.report()) }
     })?;
     bar.finish_and_clear();
     if json {
@@ -70,7 +101,57 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
     Ok(if report.is_good(args.reconnect) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(bar: &ProgressBar, progress: &Progress, count: u32) {
+fn options(args: &Args, target: &Target) -> anyhow::Result<BotOptions> {
+    Ok(BotOptions {
+        first: args.first as usize,
+        profile: args.profile,
+        hz: args.hz,
+        drain_hz: args.drain_hz,
+        connect: args.gates.options()?,
+        logins_per_s: args.logins_per_s.max(1),
+        seed: args.seed,
+        prefix: args.prefix.clone(),
+        reconnect: args.reconnect.then(Backoff::default),
+        ..BotOptions::new(args.gates.addresses(target)?, args.count as usize, args.duration)
+    })
+}
+
+async fn here(mut options: BotOptions, bar: &ProgressBar) -> anyhow::Result<Report> {
+    let (shown, count) = (bar.clone(), options.count);
+    options.on_progress = Some(Arc::new(move |progress| show(&shown, progress, count)));
+    bots::run_until(options, service::signal::shutdown()).await.context("run the bots")
+}
+
+async fn in_processes(args: &Args, options: &BotOptions, bar: &ProgressBar) -> anyhow::Result<Tally> {
+    let plan = Plan {
+        gates: options.gates.clone(),
+        ca: args.gates.ca().map(Into::into),
+        count: args.count,
+        processes: args.processes,
+        duration: args.duration,
+        profile: args.profile,
+        hz: args.hz,
+        drain_hz: args.drain_hz,
+        seed: args.seed,
+        prefix: args.prefix.clone(),
+        logins_per_s: options.logins_per_s,
+        reconnect: args.reconnect,
+    };
+    let mut crew = Crew::start(&plan)?;
+    let shown = |progress: &Progress| show(bar, progress, options.count);
+    let acted = async {
+        crew.gather(shown).await?;
+        crew.act(Duration::ZERO).await?;
+        crew.counted(shown).await
+    };
+    tokio::select! {
+        acted = acted => drop(acted?),
+        () = service::signal::shutdown() => {}
+    }
+    crew.end().await
+}
+
+fn show(bar: &ProgressBar, progress: &Progress, count: usize) {
     match progress.acting {
         None => bar.set_message(format!("{} of {count} in the world, {} failed", progress.logged_in, progress.login_failed)),
         Some(acting) => {
@@ -123,7 +204,7 @@ fn told(report: &Report) -> String {
 }
 
 /// `30s`, `5m`, `1h`.
-fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let refused = || format!("`{text}` is no time: write 30s, 5m or 1h");
     let (count, unit) = text.split_at(text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at)).ok_or_else(refused)?);
     let seconds = match unit {

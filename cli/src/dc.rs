@@ -1,4 +1,6 @@
-//! `zone dc`: what dc has of a player, and whether a journal is sound.
+//! `zone dc`: what dc has of a player, whether a journal is sound, and what to do when dc refuses to start ([`mend`]).
+
+mod mend;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,6 +29,21 @@ enum What {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Cut a damaged journal before the damage, so that dc starts on the rest. Deletes nothing: what follows is set aside, and told.
+    Cut {
+        /// The journal's folder, or the folder of its dc (`data/dc-1`). dc must not run.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        #[command(flatten)]
+        sure: mend::Sure,
+    },
+    /// Join the journal and the database for good that dc says do not belong together, as after the restore of a database alone: takes all
+    /// players from their owners, and gives both a new id. dc must not run.
+    Adopt {
+        /// Do it.
+        #[arg(long, required = true)]
+        yes: bool,
+    },
     /// Show a player's record, its owner and epoch, and up to which version it is safe.
     Show {
         /// The player's name, in any case, or number.
@@ -39,6 +56,8 @@ enum What {
 pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Verify { dir } => verify(dir, json),
+        What::Cut { dir, sure } => mend::cut(dir, sure, json),
+        What::Adopt { .. } => mend::adopt(target, json),
         What::Show { player } => show(player, target, json),
     }
 }
@@ -65,8 +84,9 @@ fn told(report: &Report) -> Vec<String> {
     let mut lines = vec![
         table.to_string(),
         format!(
-            "{}: {} in {} segments, {} records, {} changes ({first}), run {}",
+            "{}: journal {}, {} in {} segments, {} records, {} changes ({first}), run {}",
             report.folder.display(),
+            report.id.as_deref().unwrap_or("without an id"),
             tables::bytes(report.bytes),
             report.segments.len(),
             report.records,
@@ -79,7 +99,13 @@ fn told(report: &Report) -> Vec<String> {
         report.torn.iter().map(|torn| format!("torn tail: {} at byte {}: {}; dc cuts it off at its start", torn.file, torn.at, torn.why)),
     );
     lines.push(match &report.damage {
-        Some(damage) => format!("DAMAGED: {} at byte {}: {}; dc does not start on it", damage.file, damage.at, damage.why),
+        Some(damage) => format!(
+            "DAMAGED: {} at byte {}: {}; dc does not start on it. `zone dc cut {} --dry-run` says what would be lost without a backup",
+            damage.file,
+            damage.at,
+            damage.why,
+            report.folder.display()
+        ),
         None => "sound".into(),
     });
     lines

@@ -1,6 +1,6 @@
 //! The gates that bots and flows connect to, and how.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use client::{Address, ConnectOptions, Roots};
@@ -46,6 +46,11 @@ impl Gates {
     /// Whether the gates were named on the command line.
     pub(crate) fn are_named(&self) -> bool {
         !self.against.is_empty()
+    }
+
+    /// Whom to trust beside the machine's own.
+    pub(crate) fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
     }
 
     /// How to connect.

@@ -3,6 +3,7 @@
 //! One module a command; [`target`] finds the zone that a command is about.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bots;
 mod check;
 mod dc;
@@ -50,7 +51,7 @@ enum Command {
     Status(status::Args),
     /// Give a GM's command, or list them.
     Gm(gm::Args),
-    /// Show what dc has of a player, or check a journal.
+    /// Show what dc has of a player, check a journal, or bring a dc back that refuses to start.
     Dc(dc::Args),
     /// See what happened: behaviour events, as they come or from the past.
     Logs(logs::Args),
@@ -58,6 +59,8 @@ enum Command {
     Replay(replay::Args),
     /// Let bots play, and measure what they see.
     Bots(bots::Args),
+    /// Measure how fast the zone or a part of it is, beside the bare system calls.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Logs(args) => logs::run(&args, &target, json),
         Command::Replay(args) => replay::run(&args, &target, json),
         Command::Bots(args) => bots::run(&args, &target, json),
+        Command::Bench(args) => bench::run(&args, &target, json),
     };
     done.unwrap_or_else(|err| {
         eprintln!("zone: failed to {}", in_one_line(&err));

@@ -111,8 +111,15 @@ fn put_together(answers: &[(&ProcessConfig, Result<Value, String>)]) -> Value {
     let online = detail(ProcessKind::Center)["online"].as_u64().unwrap_or(in_world);
     let spooled: u64 = answered().filter_map(|(_, answer)| answer["events"]["spooled"].as_u64()).sum();
     let (dc, logsvc) = (detail(ProcessKind::Dc), detail(ProcessKind::Logsvc));
+    let waiting = |queue: &str| -> u64 {
+        answered()
+            .filter(|(config, _)| config.kind() == ProcessKind::Login)
+            .filter_map(|(_, answer)| answer["detail"]["waiting"][queue].as_u64())
+            .sum()
+    };
     json!({
         "online": online,
+        "login": { "waiting": waiting("logins"), "waiting_for_room": waiting("room") },
         "processes": answers.iter().map(|(config, answer)| process(config, answer)).collect::<Vec<Value>>(),
         "lines": lines,
         "dc": { "dirty": dc["dirty"], "lag_s": dc["lag_s"] },
@@ -123,7 +130,8 @@ fn put_together(answers: &[(&ProcessConfig, Result<Value, String>)]) -> Value {
 fn process(config: &ProcessConfig, answer: &Result<Value, String>) -> Value {
     match answer {
         Ok(answer) => json!({
-            "id": config.id, "kind": config.kind(), "ready": answer["ready"], "waiting_for": answer["waiting_for"], "pid": answer["pid"],
+            "id": config.id, "kind": config.kind(), "ready": answer["ready"], "waiting_for": answer["waiting_for"], "trouble": answer["trouble"],
+            "pid": answer["pid"],
             "cpu_s": answer["cpu_s"], "rss_bytes": answer["rss_bytes"], "links": answer["links"],
         }),
         Err(error) => json!({
@@ -145,8 +153,10 @@ fn lines_of((config, answer): (&ProcessConfig, &Value)) -> Vec<Value> {
 fn told(status: &Value) -> String {
     let (dc, logsvc) = (&status["dc"], &status["logsvc"]);
     let summary = format!(
-        "{} online; dc: {} dirty, {} s behind; logsvc: {} events/s, {} spooled",
+        "{} online, {} waiting to log in, {} for room; dc: {} dirty, {} s behind; logsvc: {} events/s, {} spooled",
         shown(&status["online"]),
+        shown(&status["login"]["waiting"]),
+        shown(&status["login"]["waiting_for_room"]),
         shown(&dc["dirty"]),
         shown(&dc["lag_s"]),
         shown(&logsvc["events_per_s"]),
@@ -161,14 +171,22 @@ fn told(status: &Value) -> String {
         let rest = [state(process), shown(&process["pid"]), shown(&process["cpu_s"]), memory, links];
         processes_table.add_row(columns.chain(rest));
     }
-    let mut lines_table = table(&["map", "line", "scene", "players", "tick p50 ms", "p99", "max", "overruns"]);
+    let mut lines_table = table(&["map", "line", "scene", "players", "tick p50 ms", "p99", "max", "overruns", "left out"]);
     for line in status["lines"].as_array().map(Vec::as_slice).unwrap_or_default() {
         let tick = &line["tick_ms"];
         let columns =
             [&line["map"], &line["line"], &line["scene"], &line["players"], &tick["p50"], &tick["p99"], &tick["max"], &line["overruns"]];
-        lines_table.add_row(columns.map(shown));
+        lines_table.add_row(columns.map(shown).into_iter().chain([left_out(line)]));
     }
     format!("{}\n{}\n{summary}", processes_table.trim_fmt(), lines_table.trim_fmt())
+}
+
+/// What a line leaves out because its ticks take too long.
+fn left_out(line: &Value) -> String {
+    match line["time_permille"].as_u64() {
+        Some(permille) if permille < 1_000 => format!("time: {} % of the clock's", permille / 10),
+        _ => shown(&line["left_out"]),
+    }
 }
 
 fn state(process: &Value) -> String {
@@ -176,7 +194,7 @@ fn state(process: &Value) -> String {
         return format!("down: {error}");
     }
     if process["ready"] == true {
-        return "ready".into();
+        return process["trouble"].as_str().map_or("ready".into(), |trouble| format!("ready, {trouble}"));
     }
     let waiting_for: Vec<&str> = process["waiting_for"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if waiting_for.is_empty() { "starting".into() } else { format!("waiting for {}", waiting_for.join(", ")) }
@@ -203,7 +221,8 @@ mod tests {
     fn answer(config: &ProcessConfig) -> Result<Value, String> {
         let detail = match config.kind() {
             ProcessKind::Center => json!({ "online": 3 }),
-            ProcessKind::Scene => json!({ "lines": [{ "map": "forest", "line": 1, "players": 2, "overruns": 0 }] }),
+            ProcessKind::Scene => json!({ "lines": [{ "map": "forest", "line": 1, "players": 2, "overruns": 0, "time_permille": 400 }] }),
+            ProcessKind::Login => json!({ "waiting": { "logins": 7, "room": 4 } }),
             ProcessKind::Dc => json!({ "dirty": 5, "lag_s": 0.5 }),
             ProcessKind::Logsvc => json!({ "events_per_s": 12.5 }),
             _ => json!({}),
@@ -217,10 +236,27 @@ mod tests {
         let answers: Vec<_> = zone.processes.values().map(|config| (config, answer(config))).collect();
         let status = put_together(&answers);
         assert_eq!(status["online"], 3);
+        assert_eq!(status["login"], json!({ "waiting": 7, "waiting_for_room": 4 }));
         assert_eq!(status["dc"], json!({ "dirty": 5, "lag_s": 0.5 }));
         assert_eq!(status["logsvc"], json!({ "events_per_s": 12.5, "spooled": 14 }));
         assert_eq!(status["lines"][1]["scene"], "scene-2");
-        assert!(told(&status).contains("3 online"));
+        assert!(told(&status).contains("3 online") && told(&status).contains("time: 40 % of the clock's"));
+    }
+
+    #[test]
+    fn one_that_serves_in_trouble_says_which() {
+        let zone = zone();
+        let troubled = |config: &ProcessConfig| {
+            let mut answer = answer(config)?;
+            answer["trouble"] = if config.kind() == ProcessKind::Dc { json!("disk full") } else { Value::Null };
+            Ok(answer)
+        };
+        let answers: Vec<_> = zone.processes.values().map(|config| (config, troubled(config))).collect();
+        let status = put_together(&answers);
+        let dc = status["processes"].as_array().unwrap().iter().find(|process| process["id"] == "dc-1").unwrap();
+        assert_eq!((&dc["ready"], &dc["trouble"]), (&json!(true), &json!("disk full")));
+        assert_eq!(told(&status).matches("ready, ").count(), 1);
+        assert!(told(&status).contains("ready, disk full"));
     }
 
     #[test]

@@ -34,6 +34,15 @@ impl Target {
         Zone::load_resolved(&file, &self.data).context("read the zone file")
     }
 
+    /// The zone, which need not run: the one of `--zone`, the one that ran here last, or the built-in one.
+    pub(crate) fn stopped_zone(&self) -> anyhow::Result<Zone> {
+        if self.zone.is_some() || self.written_file().is_file() {
+            return self.zone();
+        }
+        let built_in = Path::new("deploy/zone.yaml (built in)");
+        Zone::parse(service::config::DEV_ZONE, built_in, &self.data).context("read the zone file")
+    }
+
     /// What to tell who does not reach a process of the zone.
     pub(crate) fn not_reached(&self, process: &service::ProcessId) -> String {
         let option = match &self.zone {

@@ -1,11 +1,12 @@
 //! A real zone of a test's own: its processes, its folder, free ports, and words for what tests do to it.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::Value;
@@ -37,7 +38,8 @@ impl Zone {
         Self::start_with(&(zone_file() + gate))
     }
 
-    fn start_with(file: &str) -> Self {
+    /// The zone of this file, in a fresh folder, ready.
+    pub fn start_with(file: &str) -> Self {
         let owner = tempfile::tempdir().expect("make a folder");
         let folder = owner.path().to_path_buf();
         std::fs::write(folder.join("test.yaml"), file).expect("write the zone file");
@@ -46,14 +48,26 @@ impl Zone {
         zone
     }
 
+    /// The development zone, each process of which may open so many files.
+    pub fn start_with_files_max(files: usize) -> Self {
+        let owner = tempfile::tempdir().expect("make a folder");
+        std::fs::write(owner.path().join("test.yaml"), zone_file()).expect("write the zone file");
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_zone"), "--data"]);
+        limited.arg(owner.path()).args(["up", "--json", "--zone"]).stdin(Stdio::null());
+        let mut zone = Self::up(limited, owner.path());
+        zone._owner = Some(owner);
+        zone
+    }
+
     /// A zone on what an earlier one left in its folder, on other ports.
     pub fn start_in(folder: &Path) -> Self {
-        let mut up = zone_command(folder, &["up", "--json", "--zone"])
-            .arg(folder.join("test.yaml"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("start `zone up`");
+        Self::up(zone_command(folder, &["up", "--json", "--zone"]), folder)
+    }
+
+    /// `up` is `zone up` but for its zone file.
+    fn up(mut up: Command, folder: &Path) -> Self {
+        let mut up = up.arg(folder.join("test.yaml")).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("start `zone up`");
         let news = read_lines(BufReader::new(up.stdout.take().expect("standard output is piped")));
         let zone = Self { up: Some(up), news, folder: folder.to_path_buf(), _owner: None };
         zone.expect_news("ready");
@@ -134,6 +148,25 @@ impl Zone {
         }
     }
 
+    /// The sum over all labels of a metric of a process; 0 before it has counted anything, and while nobody answers.
+    pub fn metric(&self, id: &str, name: &str) -> f64 {
+        let text = self.admin(id, "/metrics").unwrap_or_default();
+        let values = text.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with(['{', ' ']));
+        values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// What a process answers at its admin port; none: it does not.
+    pub fn admin(&self, id: &str, path: &str) -> Option<String> {
+        get(&self.address(id, "admin"), path)
+    }
+
+    /// An address of a process, by its key in the zone file: `admin`, `clients`.
+    pub fn address(&self, id: &str, key: &str) -> String {
+        let text = std::fs::read_to_string(self.folder.join("zone.yaml")).expect("`zone up` wrote the zone file");
+        let zone: Value = serde_yaml::from_str(&text).expect("the zone file is YAML");
+        zone["processes"][id][key].as_str().unwrap_or_else(|| panic!("{id} has an address `{key}`")).to_owned()
+    }
+
     /// The operating system's number of a process of the zone.
     pub fn pid(&self, id: &str) -> i32 {
         let status = self.status();
@@ -200,6 +233,34 @@ pub fn zone_command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zone"));
     command.arg("--data").arg(folder).args(args).stdin(Stdio::null());
     command
+}
+
+/// What answers at this address with 200; none: nothing does.
+pub fn get(address: &str, path: &str) -> Option<String> {
+    let mut socket = TcpStream::connect(address).ok()?;
+    write!(socket, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.contains(" 200 ").then(|| body.to_owned())
+}
+
+/// What a test's chance follows from: `PAIFANG_SEED`, or a number of this run, which is told when the test fails.
+pub struct Seed(pub u64);
+
+impl Seed {
+    pub fn new() -> Self {
+        let fresh = || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_nanos() as u64;
+        Self(std::env::var("PAIFANG_SEED").map_or_else(|_| fresh(), |seed| seed.parse().expect("PAIFANG_SEED is a number")))
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("to see it again: PAIFANG_SEED={}", self.0);
+        }
+    }
 }
 
 /// What a command printed, for a failing test.
