@@ -4,7 +4,7 @@
 #   deploy/backup.sh DATA TO        DATA: the data folder; TO: a folder that is not there yet
 #
 # Players are as of one moment: all that was in the database, whole commits only. What was answered in the second before may be
-# missing. Needs sqlite3.
+# missing. dc's journal is not copied: it belongs to the database as it is, so a restore begins with `zone dc adopt`. Needs sqlite3.
 set -euo pipefail
 
 data=${1:?usage: deploy/backup.sh DATA TO} to=${2:?usage: deploy/backup.sh DATA TO}

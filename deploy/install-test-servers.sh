@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests with real servers use, MariaDB and Redis, from Debian where they are missing.
+# Installs what the tests on real systems use, from Debian where it is missing: the servers MariaDB and Redis; strace, which kills, fails and
+# delays system calls; the makers of the file systems that tests fill; promtool, which tests alert rules.
 # No system service is started: every test starts servers of its own, with their own data folders, on loopback.
 #
 #   ./deploy/install-test-servers.sh      quiet when there is nothing to do
 #
-# Leaves with 0 when both are there, with 3 and one line that says why when they can't be installed; the tests that
-# need a missing server then skip themselves and say so.
+# Leaves with 0 when all are there, with 3 and one line that says why when they can't be installed; the tests that
+# need a missing one then skip themselves and say so.
 set -euo pipefail
 
 say() { echo "install-test-servers: $*" >&2; }
 
 # Servers lie in sbin, which a user's PATH need not hold.
-PATH="$PATH:/usr/sbin:/usr/local/sbin"
+PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin"
 
 missing=()
 command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || missing+=(mariadb-server)
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v strace >/dev/null || missing+=(strace)
+command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+command -v mkfs.xfs >/dev/null || missing+=(xfsprogs)
+command -v promtool >/dev/null || missing+=(prometheus)
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 command -v apt-get >/dev/null || { say "skipped: ${missing[*]} missing, and this is no Debian (no apt-get)"; exit 3; }

@@ -77,6 +77,9 @@ tar -C "$work/first" -cf - . | tar -C "$work/stopped" -xpf -
 say "a copy of the stopped zone is made"
 
 cp -a "$work/backup" "$work/second"
+! "$zone" run dc-1 --zone deploy/zone.yaml --data "$work/second" >"$work/refused" 2>&1 || fail "dc started without its journal"
+grep -q 'zone dc adopt' "$work/refused" || fail "dc does not say what to do without its journal: $(cat "$work/refused")"
+"$zone" dc adopt --data "$work/second" --yes >"$work/adopted" || fail "the copy can't be adopted: $(cat "$work/adopted")"
 bring_up "$work/second"
 written "$work/second" >"$work/now"
 cmp "$work/then" "$work/now" || fail "the zone of the first copy is not as it was: $(diff "$work/then" "$work/now")"

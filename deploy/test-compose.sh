@@ -272,6 +272,7 @@ if grep -q 'storage: mysql' deploy/compose/zone.yaml; then
     for service in center logsvc; do
         compose run --rm -T --no-deps --entrypoint tar "$service" -C /data -xpf - <"$work/$service.tar" >/dev/null 2>&1 || fail "restore $service"
     done
+    compose run --rm -T --no-deps dc dc adopt --yes >"$work/adopt.log" 2>&1 || fail "adopt: $(cat "$work/adopt.log")"
     compose up --detach --no-build >"$work/up.log" 2>&1 || fail "up after the restore"
     until_true 90 "a restored zone that is healthy" are_healthy 11
     written stay "$work/stay.after"
