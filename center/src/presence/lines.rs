@@ -140,7 +140,8 @@ impl Lines {
         hosts.into_iter().cloned().collect()
     }
 
-    /// Takes what a scene says that it has. Lines of others that it has too, and those that are to close, it is told to close.
+    /// Takes what a scene says that it has. Lines of others that it has too, those that are to close, and those of which the map has
+    /// enough, it is told to close.
     pub(super) fn put(&mut self, scene: &Run, reports: &[LineReport]) -> Vec<Action> {
         let mut actions = Vec::new();
         self.scenes.insert(scene.id.clone(), scene.clone());
@@ -157,9 +158,12 @@ impl Lines {
     fn put_one(&mut self, scene: &Run, report: &LineReport) -> Option<Action> {
         let (map, number) = (report.map.clone(), report.line);
         let key = (map.clone(), number);
+        // A line that closed while its scene was away, and of which the scene did not hear, has been replaced since.
+        let surplus = !self.all.contains_key(&key) && self.maps.get(&map).is_some_and(|rules| rules.lines.max <= self.usable(&map));
         let free = self.all.get(&key).is_none_or(|line| matches!(line.state, LineState::Lost { .. }));
         if free {
-            self.all.insert(key.clone(), Line::of(scene, report));
+            let state = if report.closing || surplus { LineState::Closing } else { LineState::Open };
+            self.all.insert(key.clone(), Line::of(scene, report, state));
         }
         let line = self.all.get_mut(&key)?;
         if line.moving_to.as_ref() == Some(scene) || (line.scene == *scene && line.state == LineState::Opening) {
@@ -212,6 +216,12 @@ impl Lines {
         }
     }
 
+    /// Lines of the map that take players, now or soon.
+    pub(super) fn usable(&self, map: &str) -> u32 {
+        let usable = self.of_map(map).filter(|(_, line)| line.state != LineState::Closing).count();
+        u32::try_from(usable).unwrap_or(u32::MAX)
+    }
+
     /// Whether a line of the map is open.
     pub(super) fn has(&self, map: &str) -> bool {
         self.of_map(map).any(|(_, line)| line.state == LineState::Open)
@@ -224,12 +234,12 @@ impl Lines {
 }
 
 impl Line {
-    fn of(scene: &Run, report: &LineReport) -> Self {
+    fn of(scene: &Run, report: &LineReport, state: LineState) -> Self {
         Self {
             scene: scene.clone(),
             players_max: report.players_max,
             opened_by: report.opened_by.clone(),
-            state: if report.closing { LineState::Closing } else { LineState::Open },
+            state,
             moving_to: None,
             tick_p99_us: report.tick_p99_us,
             overloaded: report.overloaded,

@@ -186,7 +186,7 @@ impl Presence {
         let lost = |line: &Line| matches!(line.state, LineState::Lost { .. });
         let unwanted = self.lines.of_map(map).filter(|(number, line)| lost(line) && self.players.at(map, *number) == 0);
         let mut unwanted: Vec<u32> = unwanted.map(|(number, _)| number).collect();
-        while rules.lines.min < self.usable(map)
+        while rules.lines.min < self.lines.usable(map)
             && let Some(number) = unwanted.pop()
         {
             self.lines.all.remove(&(map.to_owned(), number));
@@ -212,7 +212,7 @@ impl Presence {
     }
 
     fn open_wanted(&mut self, map: &str, rules: &MapLines, now: Instant) -> Option<Action> {
-        let enough = rules.lines.min <= self.usable(map);
+        let enough = rules.lines.min <= self.lines.usable(map);
         if enough && !self.all_past_soft_cap(map, rules) {
             return None;
         }
@@ -261,12 +261,6 @@ impl Presence {
         vec![changed("closing", map, number, line), close]
     }
 
-    /// Lines that take players, now or soon.
-    fn usable(&self, map: &str) -> u32 {
-        let usable = self.lines.of_map(map).filter(|(_, line)| line.state != LineState::Closing).count();
-        u32::try_from(usable).unwrap_or(u32::MAX)
-    }
-
     /// Whether every line that takes players, now or soon, has reached its soft cap.
     fn all_past_soft_cap(&self, map: &str, rules: &MapLines) -> bool {
         let mut usable = self.lines.of_map(map).filter(|(_, line)| line.state != LineState::Closing);
@@ -275,7 +269,7 @@ impl Presence {
 
     /// The number of one more line. Lines that close do not count: those who are on them may need this one.
     fn free_number(&self, map: &str, rules: &MapLines) -> Option<u32> {
-        let room = self.usable(map) < rules.lines.max;
+        let room = self.lines.usable(map) < rules.lines.max;
         room.then(|| (1..u32::MAX).find(|number| self.lines.get(map, *number).is_none())).flatten()
     }
 

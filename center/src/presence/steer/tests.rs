@@ -242,7 +242,7 @@ impl Zone {
     }
 
     fn is_sound(&self) {
-        assert!(self.presence.usable(MAP) <= RULES.max);
+        assert!(self.presence.lines.usable(MAP) <= RULES.max);
     }
 
     /// When everything that was asked is done: each line is with one scene, center knows which, and everybody is on one.
