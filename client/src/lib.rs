@@ -4,8 +4,8 @@
 //! one stream of [`Event`]s, from which [`WorldView`] keeps what is visible. Below it, [`Connection`] is a bare connection without a task.
 //!
 //! Read in this order: [`address`], [`connection`] (with [`session`]: what a resume needs), [`Client`] and its requests, [`events`],
-//! [`world_view`], [`quiet`] (thousands of connections at once); then [`flow`] (conversations written as YAML, replayed against a zone) and [`bots`] (load, measured from the
-//! players' side). The crate knows the wire and nothing of how a zone is built.
+//! [`world_view`], [`quiet`] (thousands of connections at once); then [`flow`] (conversations written as YAML, replayed against a zone)
+//! and [`bots`] (load, measured from the players' side). The crate knows the wire and nothing of how a zone is built.
 #![forbid(unsafe_code)]
 
 pub mod address;

@@ -1,4 +1,5 @@
-//! A connection that is fetched from rather than awaited: what arrives waits in the kernel until [`QuietConnection::fetch`], and wakes nobody.
+//! A connection that is fetched from rather than awaited: what arrives waits in the kernel until [`QuietConnection::fetch`], and wakes
+//! nobody.
 //!
 //! For programs with thousands of connections, such as bots: a gate writes to each client ten times a second, and a task that is woken for
 //! every write costs more than what it does then. The kernel's buffer must hold what comes between two fetches.

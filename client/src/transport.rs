@@ -3,6 +3,7 @@
 //! Everything here is polled by the one task that owns the socket; a poll that is dropped loses no byte, in neither direction.
 
 use std::{
+    cell::Cell,
     future::Future,
     io,
     pin::{Pin, pin},
@@ -37,6 +38,11 @@ use crate::{
 const READ_BYTES: usize = 4096;
 /// The longest WebSocket message that is taken; a gate packs a tick of frames into one.
 const WEBSOCKET_BYTES_MAX: usize = 1 << 20;
+
+thread_local! {
+    /// What quiet sockets are read into, one after the other.
+    static SPARE: Cell<BytesMut> = Cell::default();
+}
 
 /// A connected socket with its two buffers.
 pub(crate) struct Transport {
@@ -138,6 +144,8 @@ impl Transport {
     /// Gives `take` the frames that have arrived on a quiet socket, without waiting; false when the server has closed the connection.
     pub(crate) fn fetch(&mut self, mut take: impl FnMut(Frame)) -> io::Result<bool> {
         let mut cx = Context::from_waker(Waker::noop());
+        let begun = std::mem::replace(&mut self.incoming, SPARE.take());
+        self.incoming.extend_from_slice(&begun);
         let is_open = loop {
             while let Some(frame) = take_frame(&mut self.incoming).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
                 take(frame);
@@ -148,10 +156,11 @@ impl Transport {
                 Poll::Pending => break true,
             }
         };
-        if self.incoming.is_empty() {
-            // The next fetch is far away: until then the memory is somebody else's.
-            self.incoming = BytesMut::new();
-        }
+        // The next fetch is far away: until then the memory is somebody else's, but for the frame that has begun.
+        let begun = BytesMut::from(&self.incoming[..]);
+        let mut spare = std::mem::replace(&mut self.incoming, begun);
+        spare.clear();
+        SPARE.set(spare);
         Ok(is_open)
     }
 

@@ -1,8 +1,8 @@
 //! `zone bench zone`: a whole zone full of players from separate processes, measured from both sides, beside the bare system calls.
 //!
-//! [`world`] writes the zone file, [`rig`] runs it, bots fill it ([`crate::bots::crew`]: the SDK that games use, over real sockets). In each
-//! round they act, warmed up before they are counted; then they stand still while [`bare`] does the same traffic with nothing but system
-//! calls. [`watch`] and [`counts`] read what it cost, [`told`] puts it into words.
+//! [`world`] writes the zone file, [`rig`] runs it, bots fill it ([`crate::bots::crew`]: the SDK that games use, over real sockets). In
+//! each round they act, warmed up before they are counted; then they stand still while [`bare`] does the same traffic with nothing but
+//! system calls. [`watch`] and [`counts`] read what it cost, [`told`] puts it into words.
 
 pub(crate) mod bare;
 mod counts;

@@ -1,4 +1,5 @@
-//! Being one process of a [`super::crew::Crew`]: bots that do what lines on standard input say, and say on standard output what comes of it.
+//! Being one process of a [`super::crew::Crew`]: bots that do what lines on standard input say, and say on standard output what comes
+//! of it.
 
 use std::{io::BufRead, process::ExitCode, sync::Arc, time::Duration};
 

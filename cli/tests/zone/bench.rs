@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use crate::harness::{said, zone_command};
 
-const PLAYERS: u64 = 40;
+const PLAYERS: u64 = 80;
 
 #[test]
 fn zone_bench_zone_prints_its_document_and_drops_nobody() {
     let folder = tempfile::tempdir().expect("make a folder");
     let players = PLAYERS.to_string();
-    let args = ["bench", "zone", "--players", &players, "--for", "3s", "--warm-up", "2s", "--maps", "2", "--neighbours", "20"];
-    let more = ["--processes", "2", "--repeat", "2", "--tls", "--json"];
+    let args = ["bench", "zone", "--players", &players, "--for", "3s", "--warm-up", "2s", "--maps", "2"];
+    let more = ["--profile", "crowd", "--processes", "2", "--repeat", "2", "--tls", "--json"];
     let output = zone_command(folder.path(), &[&args[..], &more[..]].concat()).output().expect("run `zone bench zone`");
     assert!(output.status.success(), "{}", said(&output));
     let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|err| panic!("no JSON: {err}: {}", said(&output)));

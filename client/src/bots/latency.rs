@@ -133,8 +133,10 @@ impl Steps {
 pub(crate) type Trails = HashMap<String, Arc<Trail>>;
 
 /// What one bot sees of the others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watcher {
+    /// It looks at one of so many.
+    one_of: u32,
     seen: HashMap<u32, Watched>,
     samples: Vec<Duration>,
 }
@@ -148,6 +150,11 @@ struct Watched {
 }
 
 impl Watcher {
+    /// Looks at one of so many of those that it sees; 1: at all.
+    pub(crate) fn new(one_of: u32) -> Self {
+        Self { one_of, seen: HashMap::new(), samples: Vec::new() }
+    }
+
     /// The world begins anew.
     pub(crate) fn forget(&mut self) {
         self.seen.clear();
@@ -199,7 +206,7 @@ impl Watcher {
     }
 
     fn came(&mut self, cell: u32, entity: &Entity, own: u32, trails: &Trails, now: Instant) {
-        if entity.entity == own {
+        if entity.entity == own || !entity.entity.is_multiple_of(self.one_of) {
             return;
         }
         let Some(trail) = trails.get(&entity.name) else {
@@ -287,7 +294,7 @@ mod tests {
     fn setup() -> (Trails, Arc<Trail>, Watcher, Instant) {
         let trail = Arc::new(Trail::default());
         trail.was_put(Position { x: 0, y: 0 });
-        (Trails::from([("Bob".to_owned(), trail.clone())]), trail, Watcher::default(), Instant::now())
+        (Trails::from([("Bob".to_owned(), trail.clone())]), trail, Watcher::new(1), Instant::now())
     }
 
     fn bob(x: i32) -> CellSnapshot {
@@ -344,6 +351,19 @@ mod tests {
         watcher.snapshot(&stranger, 9, &trails, now);
         watcher.moves(&moved(99), now);
         assert_eq!(trail.wrong(), 0);
+    }
+
+    #[test]
+    fn a_watcher_looks_at_its_share() {
+        let (trails, trail, _, now) = setup();
+        for (one_of, seen) in [(1, 1), (5, 1), (2, 0)] {
+            let mut watcher = Watcher::new(one_of);
+            watcher.snapshot(&bob(0), 9, &trails, now);
+            trail.goes(Position { x: 10, y: 0 }, now);
+            watcher.moves(&moved(10), now + DUE);
+            assert_eq!(watcher.samples.len(), seen, "one of {one_of}");
+            trail.goes(Position { x: 0, y: 0 }, now);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Bots: players from many real sockets, on a schedule that does not wait for the zone (open loop), measured from the players' side.
 //!
-//! [`run`] makes the accounts, brings everybody into the world, lets them act for a while, and says goodbye; a [`Run`] does so step by step.
+//! [`run`] makes the accounts, brings everybody into the world, lets them act for a while, and says goodbye; a [`Run`] does so step by
+//! step.
 //! One task a bot ([`bot`]); those that walk and fight are [`walker`]s, which read at once or are kept by a [`herd`]. All share the counts
 //! ([`totals`]) and the trails ([`latency`]); what the bots of several processes counted adds up ([`tally`]).
 
@@ -66,8 +67,8 @@ pub struct BotOptions {
     pub profile: Profile,
     /// Moves of a bot in a second.
     pub hz: u32,
-    /// Nine of ten bots fetch what has arrived only so often in a second, and count it; the tenth reads at once, and measures. None: all
-    /// read at once.
+    /// Nine of ten bots fetch what has arrived only so often in a second, and count it; the tenth reads at once, and measures a part of
+    /// what it sees. None: all read at once, and measure all.
     pub drain_hz: Option<u32>,
     /// From one seed, the same walks.
     pub seed: u64,

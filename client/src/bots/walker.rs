@@ -1,4 +1,5 @@
-//! What a walking or fighting bot is, whoever reads its connection: where it stands, where it goes next, and what it makes of what it hears.
+//! What a walking or fighting bot is, whoever reads its connection: where it stands, where it goes next, and what it makes of what it
+//! hears.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -25,6 +26,9 @@ use crate::{events::Event, random::Random, world_view::WorldView};
 const STRIKE_CM: i64 = 200;
 /// It strikes in every so many-th of its actions.
 const STRIKE_EVERY: u64 = 5;
+
+/// Among bots that drain their sockets, the others look at one of so many of those that they see.
+const LOOK_AT_ONE_OF: u32 = 4;
 
 /// What a bot does when it is due to act.
 pub(super) enum Action {
@@ -63,13 +67,15 @@ impl Walker {
         let trail = shared.trails[&role(&shared.prefix, number)].clone();
         let home = entered.position.unwrap_or_default();
         let wanderer = wanderer(&shared, entered, home, &mut random);
+        // Where most bots only count, the few that measure see more than they need for that, and looking is what costs them most.
+        let look_at_one_of = if shared.options.drain_hz.is_some() { LOOK_AT_ONE_OF } else { 1 };
         let world = (shared.options.profile == Profile::Fight).then(WorldView::default);
         let mut walker = Self {
             shared,
             number,
             random,
             trail,
-            watcher: watches.then(Watcher::default),
+            watcher: watches.then(|| Watcher::new(look_at_one_of)),
             world,
             wanderer,
             home,

@@ -38,6 +38,8 @@ fn class_name<S: serde::Serializer>(class: &Durability, to: S) -> Result<S::Ok, 
 pub(super) struct Saved {
     pub shape: Shape,
     pub acknowledged_per_s: f64,
+    /// Saves that found no room: nothing but the queue before the journal holds back who asks for D0.
+    pub refused: u64,
     /// Of a call, with all connections full: what waiting in line takes, for the most part.
     pub latency_ms: Percentiles,
     /// None without a sync: classes D0 and D1 ask for none.
@@ -220,6 +222,7 @@ fn saved(shape: Shape, answered: &Answered, before: &Counters, after: &Counters)
     Saved {
         shape,
         acknowledged_per_s: answered.per_s(),
+        refused: answered.refused,
         latency_ms: Percentiles::of_us(&answered.latency),
         records_per_sync: per(saves, syncs),
         bytes_per_sync: per(bytes, syncs),

@@ -14,10 +14,12 @@ use proto::internal::PlayerTake;
 use service::Link;
 use tokio::{sync::Mutex, task::JoinSet, time::Instant};
 
-use super::players::{CALL_WITHIN, Group};
+use super::players::{CALL_WITHIN, Group, Tally};
 
 /// Before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// How long one waits whose saves were refused for want of room.
+const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 /// How often calls of an open loop are made: a small part of the latencies that are measured.
 const PACE: Duration = Duration::from_micros(200);
 
@@ -25,6 +27,7 @@ const PACE: Duration = Duration::from_micros(200);
 pub(super) struct Answered {
     /// Saves or records.
     pub count: u64,
+    pub refused: u64,
     pub seconds: f64,
     /// Microseconds of a call.
     pub latency: Histogram<u64>,
@@ -42,18 +45,12 @@ fn histogram() -> Histogram<u64> {
 
 /// One who calls again as soon as it is answered.
 pub(super) trait Caller: Send + 'static {
-    /// What an answer counts for.
-    fn count(&self) -> u64;
     /// Calls, and waits for the answer.
-    fn call(&mut self, link: &Link) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn call(&mut self, link: &Link) -> impl Future<Output = anyhow::Result<Tally>> + Send;
 }
 
 impl Caller for Group {
-    fn count(&self) -> u64 {
-        self.len() as u64
-    }
-
-    async fn call(&mut self, link: &Link) -> anyhow::Result<()> {
+    async fn call(&mut self, link: &Link) -> anyhow::Result<Tally> {
         self.save(link).await
     }
 }
@@ -62,12 +59,9 @@ impl Caller for Group {
 pub(super) struct Taker(pub PlayerTake);
 
 impl Caller for Taker {
-    fn count(&self) -> u64 {
-        1
-    }
-
-    async fn call(&mut self, link: &Link) -> anyhow::Result<()> {
-        link.call(&self.0, CALL_WITHIN).await.map(drop).context("take a player")
+    async fn call(&mut self, link: &Link) -> anyhow::Result<Tally> {
+        link.call(&self.0, CALL_WITHIN).await.context("take a player")?;
+        Ok(Tally { taken: 1, refused: 0 })
     }
 }
 
@@ -91,14 +85,14 @@ pub(super) async fn saturate<C: Caller>(
     tokio::time::sleep_until(begun + WARM_UP).await;
     ready().await?;
     shared.from.get_or_init(Instant::now);
-    let (mut latency, mut answered, mut callers) = (histogram(), 0, Vec::with_capacity(count));
+    let (mut latency, mut all, mut callers) = (histogram(), Tally::default(), Vec::with_capacity(count));
     while let Some(done) = tasks.join_next().await {
         let driven = done.context("run a caller")??;
-        answered += driven.count;
+        all = Tally { taken: all.taken + driven.tally.taken, refused: all.refused + driven.tally.refused };
         driven.us.iter().for_each(|us| latency.record(u64::from(*us)).expect("it grows"));
         callers.push(driven.caller);
     }
-    Ok((Answered { count: answered, seconds: measured.as_secs_f64(), latency }, callers))
+    Ok((Answered { count: all.taken, refused: all.refused, seconds: measured.as_secs_f64(), latency }, callers))
 }
 
 /// When calls count.
@@ -110,23 +104,28 @@ struct Window {
 /// What one caller did within the window.
 struct Driven<C> {
     caller: C,
-    count: u64,
+    tally: Tally,
     us: Vec<u32>,
 }
 
 impl Window {
     async fn drive<C: Caller>(&self, mut caller: C, link: &Link) -> anyhow::Result<Driven<C>> {
-        let (mut count, mut us) = (0, Vec::new());
+        let (mut tally, mut us) = (Tally::default(), Vec::new());
         loop {
             let sent = Instant::now();
-            caller.call(link).await?;
-            let Some(from) = self.from.get() else { continue };
+            let called = caller.call(link).await?;
             let now = Instant::now();
-            if from.checked_add(self.measured).is_some_and(|until| until < now) {
-                return Ok(Driven { caller, count, us });
+            if called.taken == 0 {
+                tokio::time::sleep(REFUSED_PAUSE).await;
             }
-            count += caller.count();
-            us.push(u32::try_from((now - sent).as_micros()).unwrap_or(u32::MAX));
+            let Some(from) = self.from.get() else { continue };
+            if from.checked_add(self.measured).is_some_and(|until| until < now) {
+                return Ok(Driven { caller, tally, us });
+            }
+            tally = Tally { taken: tally.taken + called.taken, refused: tally.refused + called.refused };
+            if 0 < called.taken {
+                us.push(u32::try_from((now - sent).as_micros()).unwrap_or(u32::MAX));
+            }
         }
     }
 }
@@ -143,24 +142,26 @@ pub(super) async fn paced(
         links: links.to_vec(),
         groups: groups.clone(),
         latency: std::sync::Mutex::new(histogram()),
-        count: AtomicU64::new(0),
+        taken: AtomicU64::new(0),
+        refused: AtomicU64::new(0),
     });
     let (runtime, pacing) = (tokio::runtime::Handle::current(), paced.clone());
     // A thread of its own: tokio's timers are a millisecond apart.
     let tasks = tokio::task::spawn_blocking(move || pacing.run(&runtime, calls_per_s, measured)).await.context("pace the calls")?;
     tasks.join_all().await.into_iter().collect::<anyhow::Result<()>>()?;
     let latency = paced.latency.lock().expect("nobody panics with it").clone();
-    let count = paced.count.load(Ordering::Relaxed);
+    let (count, refused) = (paced.taken.load(Ordering::Relaxed), paced.refused.load(Ordering::Relaxed));
     drop(paced);
     let groups = Arc::into_inner(groups).context("get the groups back")?;
-    Ok((Answered { count, seconds: measured.as_secs_f64(), latency }, groups.into_iter().map(Mutex::into_inner).collect()))
+    Ok((Answered { count, refused, seconds: measured.as_secs_f64(), latency }, groups.into_iter().map(Mutex::into_inner).collect()))
 }
 
 struct Paced {
     links: Vec<Link>,
     groups: Arc<Vec<Mutex<Group>>>,
     latency: std::sync::Mutex<Histogram<u64>>,
-    count: AtomicU64,
+    taken: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Paced {
@@ -185,9 +186,10 @@ impl Paced {
 
     async fn call(&self, number: usize, at: Instant) -> anyhow::Result<()> {
         let mut group = self.groups[number % self.groups.len()].lock().await;
-        group.save(&self.links[number % self.links.len()]).await?;
+        let tally = group.save(&self.links[number % self.links.len()]).await?;
         let us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.count.fetch_add(group.len() as u64, Ordering::Relaxed);
+        self.taken.fetch_add(tally.taken, Ordering::Relaxed);
+        self.refused.fetch_add(tally.refused, Ordering::Relaxed);
         self.latency.lock().expect("nobody panics with it").record(us).expect("it grows");
         Ok(())
     }

@@ -29,9 +29,8 @@ pub(super) struct Outage {
     pub record_bytes: usize,
     /// Each player is saved once a second, in memory (D0) as scenes save who moves.
     pub saves: u64,
-    /// Why a save was refused, if one was.
-    pub refused: Option<String>,
-    pub latency_ms: Option<Percentiles>,
+    pub refused: u64,
+    pub latency_ms: Percentiles,
     /// On the disk, at the end.
     pub journal_bytes: u64,
     /// From the end of the outage until the database had everything.
@@ -59,7 +58,7 @@ pub(super) async fn outage(
     let mut holder = database.connect().await?;
     holder.query_drop("START TRANSACTION").await?;
     holder.query_drop("SELECT value FROM counters WHERE name = 'mysql_writer' FOR UPDATE").await.context("keep dc from writing")?;
-    let saved = field.paced(shape, players as f64, lasts).await;
+    let saved = field.paced(shape, players as f64, lasts).await?;
     let journal_bytes = server.status().await?["detail"]["journal_bytes"].as_u64().unwrap_or_default();
     holder.query_drop("ROLLBACK").await?;
     let begun = std::time::Instant::now();
@@ -70,8 +69,7 @@ pub(super) async fn outage(
     let drained_after_s = begun.elapsed().as_secs_f64();
     drop(field);
     scenes.end().await?;
-    server.stop().await?;
-    let refused = saved.as_ref().err().map(|err| format!("{err:#}"));
-    let (saves, latency_ms) = saved.map_or((0, None), |saved| (saved.count, Some(Percentiles::of_us(&saved.latency))));
+    server.kill().await?;
+    let (saves, refused, latency_ms) = (saved.count, saved.refused, Percentiles::of_us(&saved.latency));
     Ok(Outage { seconds: lasts.as_secs_f64(), players, record_bytes, saves, refused, latency_ms, journal_bytes, drained_after_s })
 }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 use proto::{
     client::{Item, Position},
-    internal::{AccountCreate, Commit, CommitUnit, Durability, PlayerClaim, PlayerSave, RoleCreate},
+    internal::{AccountCreate, CallFaultCode, Commit, CommitUnit, Durability, PlayerClaim, PlayerSave, RoleCreate},
     record::PlayerRecord,
 };
 use service::Link;
@@ -76,6 +76,15 @@ pub(super) fn grow(save: &mut PlayerSave, bytes: usize) {
     save.record = Some(grown);
 }
 
+/// What came of a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    /// Saves that were acknowledged, or records that were read.
+    pub taken: u64,
+    /// Saves that dc had no room for.
+    pub refused: u64,
+}
+
 /// Players that are saved in one call, again and again.
 pub(super) struct Group {
     commit: Commit,
@@ -93,8 +102,8 @@ impl Group {
         self.commit.units.len()
     }
 
-    /// Saves the next version of all.
-    pub(super) async fn save(&mut self, link: &Link) -> anyhow::Result<()> {
+    /// Saves the next version of all. What dc has no room for now is saved another time.
+    pub(super) async fn save(&mut self, link: &Link) -> anyhow::Result<Tally> {
         for save in self.commit.units.iter_mut().flat_map(|unit| &mut unit.saves) {
             save.version += 1;
             if let Some(record) = &mut save.record {
@@ -102,9 +111,13 @@ impl Group {
             }
         }
         let answer = link.call(&self.commit, CALL_WITHIN).await?;
-        let refused = answer.units.iter().find(|unit| unit.refused != 0);
-        ensure!(refused.is_none(), "dc refuses a save: {}", refused.map_or("", |unit| &unit.text));
-        Ok(())
+        let mut tally = Tally { taken: self.len() as u64, refused: 0 };
+        for (unit, result) in self.commit.units.iter_mut().zip(&answer.units).filter(|(_, result)| result.refused != 0) {
+            ensure!(result.refused() == CallFaultCode::CallUnavailable, "dc refuses a save: {}", result.text);
+            unit.saves.iter_mut().for_each(|save| save.version -= 1);
+            tally = Tally { taken: tally.taken - 1, refused: tally.refused + 1 };
+        }
+        Ok(tally)
     }
 
     /// The saves, to be grouped otherwise.

@@ -58,7 +58,7 @@ pub(super) async fn replay(program: &Path, data: &Path, wanted: Wanted) -> anyho
     let applied = run_once(setup).await?;
     let server = Server::start(setup).await?;
     let empty = server.ready_after;
-    server.stop().await?;
+    server.kill().await?;
     let journal_bytes = fill(data, applied, wanted)?;
     let server = Server::start(setup).await?;
     let seconds = server.ready_after.saturating_sub(empty).as_secs_f64();
@@ -97,7 +97,7 @@ pub(super) async fn drain(
         }
         let counters = server.counters().await?;
         ensure!(counters.rows == wanted.players as f64, "drain: {} rows were stored, not {}", counters.rows, wanted.players);
-        server.stop().await?;
+        server.kill().await?;
         (cpu_s, rows, applied) = (cpu_s + counters.cpu_s - ready, rows + counters.rows, counters.applied_lsn);
         let bare = database.upserts(1_000_000 * (round + 1), wanted.record_bytes, measured).await?;
         compared.push((counters.rows / counters.batch_s, bare));
@@ -106,15 +106,15 @@ pub(super) async fn drain(
     Ok(Drained { rows, record_bytes: wanted.record_bytes, beside_bare: Compared::of(&compared), cpu_s_per_1000 })
 }
 
-/// Starts dc and stops it, so that its folder and its store are there. Returns up to which change the store has everything.
+/// Starts dc and ends it, so that its folder and its store are there. Returns up to which change the store has everything.
 async fn run_once(setup: Setup<'_>) -> anyhow::Result<u64> {
     let server = Server::start(setup).await?;
     let applied = server.counters().await?.applied_lsn;
-    server.stop().await?;
+    server.kill().await?;
     Ok(applied)
 }
 
-/// Puts changes into the journal of the dc that was stopped.
+/// Puts changes into the journal of the dc that was ended.
 fn fill(data: &Path, applied: u64, wanted: Wanted) -> anyhow::Result<u64> {
     let Wanted { records, players, record_bytes } = wanted;
     let sample = Sample { changes: records, players, record_bytes };

@@ -8,10 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use proto::link::LinkFrame;
 use serde_json::Value;
 use service::{
@@ -29,9 +25,8 @@ use crate::{bench::process::Usage, http};
 
 /// The process that is measured.
 const DC: &str = "dc-1";
-/// How long it may take to start, which includes the replay of a long journal, and to stop, which includes storing what is left.
+/// How long it may take to start, which includes the replay of a long journal.
 const START_WITHIN: Duration = Duration::from_secs(120);
-const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// How often it is asked whether it serves.
 const POLL_PERIOD: Duration = Duration::from_millis(5);
 /// How long the links may take.
@@ -114,14 +109,6 @@ impl Server {
         Usage::of(self.pid)
     }
 
-    /// Stops it as an operator does: it has stored everything then.
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        self.signal(Signal::SIGTERM)?;
-        let status = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await.context("stop dc in time")??;
-        ensure!(status.success(), "stop dc: it ended with {status}; its log: {}", self.log());
-        Ok(())
-    }
-
     /// Ends it at once: what it had not stored stays in its journal.
     pub(super) async fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("end dc")
@@ -159,10 +146,6 @@ impl Server {
     async fn get(&self, path: &str) -> anyhow::Result<http::Answer> {
         let dc = self.zone.processes.get(&ProcessId(DC.into())).context("find dc in the zone file")?;
         http::get(dc.admin, path).await.context("ask dc")
-    }
-
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.pid)?), signal).context("signal dc")
     }
 
     /// The end of its log.

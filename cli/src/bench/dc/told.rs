@@ -43,11 +43,11 @@ pub(super) fn told(figures: &Figures) -> String {
     }));
     lines.extend(figures.outage.iter().map(|outage| {
         format!(
-            "outage: {:.0} s, {} players, {} saves: {}; journal {}; all stored {:.1} s after it",
+            "outage: {:.0} s, {} players, {} saves, {} refused; journal {}; all stored {:.1} s after it",
             outage.seconds,
             outage.players,
             outage.saves,
-            outage.refused.as_deref().map_or("none refused".into(), |why| format!("REFUSED: {why}")),
+            outage.refused,
             tables::bytes(outage.journal_bytes),
             outage.drained_after_s
         )
@@ -84,6 +84,7 @@ fn grid(saved: &[Saved]) -> String {
         "a call",
         "connections",
         "acknowledged/s",
+        "refused",
         "p50 ms",
         "p99 ms",
         "max ms",
@@ -99,6 +100,7 @@ fn grid(saved: &[Saved]) -> String {
             shape.batch.to_string(),
             shape.connections.to_string(),
             thousands(saved.acknowledged_per_s),
+            saved.refused.to_string(),
             format!("{:.2}", saved.latency_ms.p50),
             format!("{:.2}", saved.latency_ms.p99),
             format!("{:.2}", saved.latency_ms.max),

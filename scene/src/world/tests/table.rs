@@ -181,8 +181,7 @@ impl Table {
         let placeless = |entity: &Entity| Entity { position: None, ..entity.clone() };
         for player in self.world.player_ids() {
             let client = &self.clients[&player.0];
-            let is_shown = self.world.core.actor(player).is_some_and(|actor| actor.reveal.is_done());
-            if is_shown && client.missed.is_none() {
+            if self.is_shown_to(player.0) && client.missed.is_none() {
                 let there: Vec<Entity> = self.there(player).values().map(placeless).collect();
                 assert_eq!(client.view.entities().map(placeless).collect::<Vec<_>>(), there, "player {player}");
             }
@@ -192,6 +191,11 @@ impl Table {
     /// Whether every player was shown all of its cells.
     pub(super) fn is_shown(&self) -> bool {
         self.world.has_shown_all()
+    }
+
+    /// Whether one player was.
+    pub(super) fn is_shown_to(&self, player: u64) -> bool {
+        self.world.core.actor(PlayerId(player)).is_some_and(|actor| actor.reveal.is_done())
     }
 
     /// What a player should see, and whether its client sees the right cells of the right line as the right entity.
