@@ -287,7 +287,7 @@ impl Default for RawDc {
             flush_period_s: 1.0,
             dirty_bytes_max: 256 * mib,
             cache_bytes_max: 256 * mib,
-            journal_bytes_max: 4 << 30,
+            journal_bytes_max: 8 << 30,
             journal_segment_bytes: 64 << 20,
         }
     }
