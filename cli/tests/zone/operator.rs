@@ -88,7 +88,7 @@ fn zone_gm_names_what_is_wrong() {
         assert!(text.contains(named), "{args:?} names `{named}`: {text}");
     }
     let listed = zone.json(&["gm"]);
-    assert_eq!(listed["commands"].as_array().map(Vec::len), Some(13), "{listed:#}");
+    assert_eq!(listed["commands"].as_array().map(Vec::len), Some(16), "{listed:#}");
     let online: Value = zone.json(&["gm", "online"]);
     assert_eq!(online["ok"], true, "{online:#}");
     let ranked = zone.json(&["gm", "rank", "coins", "--limit", "3"]);
