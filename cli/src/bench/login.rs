@@ -146,7 +146,7 @@ async fn burst(args: &Args, storm: &Arc<Storm>, login: &ZoneProcess) -> anyhow::
     let after = Usage::of(login.pid)?;
     let mut login_ms = Histogram::<u64>::new(3).context("make a histogram")?;
     for login in &logins {
-        login_ms.saturating_record(login.took.as_micros().try_into().unwrap_or(u64::MAX));
+        record(&mut login_ms, login.took)?;
     }
     let burst = Burst {
         clients: args.burst,
@@ -168,7 +168,9 @@ async fn resumes(storm: &Arc<Storm>, login: &ZoneProcess, sessions: Vec<(usize, 
     let took = storm.resume_all(sessions).await;
     let took_s = began.elapsed().as_secs_f64();
     let mut resume_ms = Histogram::<u64>::new(3).context("make a histogram")?;
-    took.iter().for_each(|took| resume_ms.saturating_record(took.as_micros().try_into().unwrap_or(u64::MAX)));
+    for took in &took {
+        record(&mut resume_ms, *took)?;
+    }
     Ok(Resumes {
         resumed: took.len(),
         took_s,
@@ -176,6 +178,10 @@ async fn resumes(storm: &Arc<Storm>, login: &ZoneProcess, sessions: Vec<(usize, 
         resume_ms: Percentiles::of_us(&resume_ms),
         hashes: hashes(login).await? - hashes_before,
     })
+}
+
+fn record(histogram: &mut Histogram<u64>, took: Duration) -> anyhow::Result<()> {
+    histogram.record(took.as_micros().try_into().unwrap_or(u64::MAX)).context("record how long it took")
 }
 
 /// Hashes that the login process has computed so far.
