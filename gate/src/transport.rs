@@ -166,12 +166,13 @@ async fn read_tcp(stream: &TcpStream, buffer: &mut BytesMut) -> Received {
         if stream.readable().await.is_err() {
             return Received::End;
         }
-        if buffer.capacity() - buffer.len() < READ_BYTES / 16 {
-            buffer.reserve(READ_BYTES);
-        }
-        match stream.try_read_buf(buffer) {
+        let mut room = [0; READ_BYTES];
+        match net::try_read(stream, &mut room) {
             Ok(0) => return Received::End,
-            Ok(_) => return Received::Bytes,
+            Ok(read) => {
+                buffer.extend_from_slice(&room[..read]);
+                return Received::Bytes;
+            }
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Received::End,
         }

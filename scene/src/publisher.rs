@@ -27,8 +27,9 @@ impl Outlet for service::Link {
     }
 
     fn put(&self, frame: LinkFrame) {
-        // A link that refuses is down or about to be, and `on_down` tells the line so.
-        let _ = self.send(frame);
+        // A tick's frames leave together, at the latest when it ends. A link that refuses is down or about to be, and `on_down` tells
+        // the line so.
+        let _ = if frame.kind == link::TICK_END { self.send(frame) } else { self.send_soon(frame) };
     }
 }
 

@@ -31,12 +31,13 @@ use prost::Message;
 use proto::{
     Frame,
     internal::{CallFault, CallFaultCode},
+    kinds::Delivery,
     link::{CALL_BODY_MAX, Call, LinkFrame, Notice, Publish},
 };
 
 use self::{
     connection::{End, Shared},
-    queue::Turn,
+    queue::{Haste, Turn},
 };
 pub use self::{
     incoming::IncomingCall,
@@ -168,7 +169,16 @@ impl Link {
     /// When the body is longer than [`proto::link::BODY_MAX`].
     #[expect(clippy::needless_pass_by_value, reason = "a frame that is sent is gone, whether the queue copies it or keeps it")]
     pub fn send(&self, frame: LinkFrame) -> Result<(), SendError> {
-        self.queued(self.shared.queue.push(&frame, self.turn))
+        self.queued(self.shared.queue.push(&frame, self.turn, Haste::Now))
+    }
+
+    /// As [`Link::send`], but the frame may wait a few milliseconds for others, to leave in one write with them. Order is kept.
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    #[expect(clippy::needless_pass_by_value, reason = "as of `send`")]
+    pub fn send_soon(&self, frame: LinkFrame) -> Result<(), SendError> {
+        self.queued(self.shared.queue.push(&frame, self.turn, Haste::Soon))
     }
 
     /// Queues a call or an answer, in parts if it is long.
@@ -200,12 +210,14 @@ impl Link {
         self.send(LinkFrame { kind: proto::link::DELIVER, flags: 0, id: session, body: frame.into_bytes() })
     }
 
-    /// Queues a client's frame for a backend.
+    /// Queues a client's frame for a backend. What is as good in the next tick (class Frame) leaves as [`Link::send_soon`] says.
     ///
     /// # Errors
     /// As [`Link::send`].
     pub fn forward(&self, session: u64, frame: Frame) -> Result<(), SendError> {
-        self.send(LinkFrame { kind: proto::link::FORWARD, flags: 0, id: session, body: frame.into_bytes() })
+        let waits = frame.info().is_some_and(|info| info.delivery == Delivery::Frame);
+        let forwarded = LinkFrame { kind: proto::link::FORWARD, flags: 0, id: session, body: frame.into_bytes() };
+        if waits { self.send_soon(forwarded) } else { self.send(forwarded) }
     }
 
     /// Queues: the session joins the group at this gate.

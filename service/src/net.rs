@@ -1,8 +1,13 @@
 //! The only way to the network: what a simulated network has to replace is in this file.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io::{self, Read},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 pub use tokio::net::{TcpListener, TcpStream};
+use tokio::{io::Interest, net::TcpSocket};
 
 /// Connections that the kernel keeps for a listener until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -68,13 +73,50 @@ pub async fn reach(host: Option<&str>, listens: SocketAddr, within: Duration) ->
 /// # Errors
 /// When nobody answers within `within`; the error names the address.
 pub async fn connect(address: SocketAddr, within: Duration) -> io::Result<TcpStream> {
-    let connected = match tokio::time::timeout(within, TcpStream::connect(address)).await {
+    connected(address, TcpStream::connect(address), within).await
+}
+
+/// As [`connect`], from an address of this machine's own choice: each has as many ports as a connection can come from.
+///
+/// # Errors
+/// As [`connect`]; when `from` is no address of this machine, or has no port left.
+pub async fn connect_from(from: IpAddr, address: SocketAddr, within: Duration) -> io::Result<TcpStream> {
+    let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(from, 0)).map_err(|err| io::Error::new(err.kind(), format!("connect from {from}: {err}")))?;
+    connected(address, socket.connect(address), within).await
+}
+
+async fn connected(
+    address: SocketAddr,
+    connecting: impl Future<Output = io::Result<TcpStream>>,
+    within: Duration,
+) -> io::Result<TcpStream> {
+    let connected = match tokio::time::timeout(within, connecting).await {
         Ok(connected) => connected,
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
     };
     let stream = connected.map_err(|err| io::Error::new(err.kind(), format!("connect to {address}: {err}")))?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Reads what is there. After a read that filled less than `room` there is nothing more, and the next wait for the socket to be readable
+/// really waits: `TcpStream::try_read` needs a second system call to find that out.
+///
+/// # Errors
+/// `WouldBlock` when nothing is there; what the system says when the connection broke.
+pub fn try_read(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    let mut emptied = None;
+    let read = stream.try_io(Interest::READABLE, || {
+        let read = (&*socket2::SockRef::from(stream)).read(room)?;
+        if 0 < read && read < room.len() {
+            emptied = Some(read);
+            // What the runtime takes for "nothing more for now".
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(read)
+    });
+    emptied.map_or(read, Ok)
 }
 
 /// Keeps the kernel from taking more than about `bytes_max` that the peer has no room for: what waits longer is better kept where newer
@@ -96,6 +138,8 @@ pub fn finish(stream: &TcpStream) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const SOON: Duration = Duration::from_secs(5);
@@ -116,6 +160,33 @@ mod tests {
         assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
         // Nobody listens at 127.0.0.2; the host decides.
         assert!(reach(Some("127.0.0.2"), everywhere, SOON).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_read_empty_is_not_readable_until_more_comes() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sender = connect(listener.local_addr().unwrap(), SOON).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut room = [0; 8];
+        for sent in [b"abc", b"def"] {
+            assert_eq!(sender.try_write(sent).unwrap(), 3);
+            stream.readable().await.unwrap();
+            assert_eq!(try_read(&stream, &mut room).unwrap(), 3);
+            assert_eq!(&room[..3], sent);
+            assert!(stream.readable().now_or_never().is_none(), "it knows without asking");
+        }
+        drop(sender);
+        stream.readable().await.unwrap();
+        assert_eq!(try_read(&stream, &mut room).unwrap(), 0, "the end is told");
+    }
+
+    #[tokio::test]
+    async fn a_connection_comes_from_the_address_that_it_is_given() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let from: IpAddr = "127.0.0.2".parse().unwrap();
+        let stream = connect_from(from, listener.local_addr().unwrap(), SOON).await.unwrap();
+        let (_, seen) = listener.accept().await.unwrap();
+        assert_eq!((seen.ip(), Some(seen)), (from, stream.local_addr().ok()));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Which updates of positions go to whom. Those who stand together are told everything that moved in their nine cells, as long as that fits
 //! their budget. When it does not, what is farther away is told less often: an entity's turn comes every so many beats, by its number, and it
-//! is told if it moved since the turn before. One that stands still is told once a second or less often, so that a dropped message heals.
+//! is told if it moved since the turn before. One that stands still is told once a second or less often, so that a dropped message heals:
+//! all of a view in one tick if they fit, since a client that sees nothing move then gets one write a second and not one a tick.
 //!
 //! Near is who is near, who fights, and players before NPCs. A beat is a tick, and two when the ladder says so ([`Detail::HalfRate`]).
 
@@ -31,6 +32,8 @@ pub struct Rates {
     periods: [u32; RINGS],
     /// Beats from telling to telling of one that stands still.
     refresh: [u32; RINGS],
+    /// Those who stand still are told in the same beat.
+    together: bool,
     /// Something is left out for the budget's sake.
     pub is_thinned: bool,
 }
@@ -41,7 +44,7 @@ impl Rates {
         let least: [u32; RINGS] = if detail == Detail::Full { [1; RINGS] } else { [1, 1, 2, 4] };
         let periods = std::array::from_fn(|ring| ((scale << ring) / 8).max(least[ring]));
         let refresh = periods.map(|period| (2 * period).max(beats_a_second));
-        Self { periods, refresh, is_thinned: 1 < scale }
+        Self { periods, refresh, together: false, is_thinned: 1 < scale }
     }
 }
 
@@ -89,10 +92,14 @@ impl Teller<'_> {
     /// How often to tell of whom, so that it fits into `room` bytes.
     pub fn rates(&self, standpoint: Standpoint, room: u32) -> Rates {
         let census = self.census(standpoint);
+        let updates_max = room.saturating_sub(HEAD_BYTES) / UPDATE_BYTES;
         let fits = |rates: &Rates| {
             let updates = |ring: usize| census[ring].updates(rates.periods[ring], rates.refresh[ring]);
-            (0..RINGS).map(updates).sum::<u32>().saturating_mul(UPDATE_BYTES) <= room.saturating_sub(HEAD_BYTES)
+            (0..RINGS).map(updates).sum::<u32>() <= updates_max
         };
+        if census.iter().map(|ring| ring.moving + ring.standing).sum::<u32>() <= updates_max {
+            return Rates { together: true, ..Rates::at(1, self.detail, self.beats_a_second()) };
+        }
         let mut scale = 1;
         loop {
             let rates = Rates::at(scale, self.detail, self.beats_a_second());
@@ -113,7 +120,7 @@ impl Teller<'_> {
         for (place, cell) in grid.nine(standpoint.cell) {
             writer.cell(place);
             let corner = grid.corner(cell, 0, 0);
-            for member in grid.members(cell).iter().filter(|member| self.is_due(member, self.ring(member, &near), rates)) {
+            for member in grid.members(cell).iter().filter(|member| self.is_due(member, self.ring(member, &near), standpoint, rates)) {
                 if LISTS_BYTES_MAX < writer.len() {
                     frames.push(self.frame(std::mem::replace(&mut writer, begin())));
                     writer.cell(place);
@@ -145,11 +152,13 @@ impl Teller<'_> {
         census
     }
 
-    fn is_due(&self, member: &Member, ring: usize, rates: &Rates) -> bool {
-        let period = rates.periods[ring];
-        let turn = (self.tick / self.beat()).wrapping_add(member.entity.0);
-        let moved = self.tick.wrapping_sub(member.moved) / self.beat() < period;
-        turn.is_multiple_of(if moved { period } else { rates.refresh[ring] })
+    fn is_due(&self, member: &Member, ring: usize, standpoint: Standpoint, rates: &Rates) -> bool {
+        let beat = self.tick / self.beat();
+        if self.tick.wrapping_sub(member.moved) / self.beat() < rates.periods[ring] {
+            return beat.wrapping_add(member.entity.0).is_multiple_of(rates.periods[ring]);
+        }
+        let whose = if rates.together { standpoint.cell.0 } else { member.entity.0 };
+        beat.wrapping_add(whose).is_multiple_of(rates.refresh[ring])
     }
 
     fn ring(&self, member: &Member, near: &Near) -> usize {

@@ -34,7 +34,7 @@ use super::{
     calls::Calls,
     handshake::Proven,
     parts::{Assembly, PartsError},
-    queue::{Queue, Turn},
+    queue::{Haste, Queue, Turn},
 };
 use crate::net::TcpStream;
 
@@ -134,7 +134,7 @@ impl Shared {
 
     fn push(&self, kind: u16, id: u64) {
         // A link that went down at this moment needs no PING.
-        let _ = self.queue.push(&LinkFrame { kind, flags: 0, id, body: Bytes::new() }, Turn::First);
+        let _ = self.queue.push(&LinkFrame { kind, flags: 0, id, body: Bytes::new() }, Turn::First, Haste::Now);
     }
 }
 

@@ -143,6 +143,22 @@ fn half_the_rate_is_half_the_messages_and_loses_nothing() {
     assert_eq!(table.clients[&50].view.time_permille(), 500, "who comes later is told too");
 }
 
+#[test]
+fn who_sees_nobody_move_is_told_once_a_second() {
+    let mut table = quiet(1_000_000);
+    gather(&mut table, 20);
+    let second = usize::try_from(table.world.core.config.tick_hz).unwrap();
+    (0..2 * second).for_each(|_| table.step(&[]));
+    let told: Vec<usize> = (0..3 * second)
+        .map(|_| {
+            table.step(&[]);
+            table.clients[&1].updates
+        })
+        .filter(|updates| 0 < *updates)
+        .collect();
+    assert_eq!(told, [20; 3]);
+}
+
 #[derive(Clone, Debug)]
 enum Happens {
     Tick(Vec<Input>),
