@@ -319,6 +319,10 @@ impl Ticker {
         self.inputs = self.world.player_ids().map(Input::Leave).collect();
         let left = self.outputs.expect_all(&self.inputs);
         self.step();
+        // What is gone is not overloaded: the gauges would stay where they were, and the alerts with them.
+        if self.line.lock_status().stand != Stand::FULL {
+            self.outputs.measure_overload(Stand::FULL);
+        }
         // Whoever asked has stopped waiting only if the process gave up its drain.
         let _ = done.send(left.into_iter().filter_map(|mut record| record.try_recv().ok()).collect());
     }

@@ -198,13 +198,23 @@ impl Outputs {
         }
     }
 
+    /// What is left out, in the metrics.
+    pub(super) fn measure_overload(&self, now: Stand) {
+        let labels = self.labels();
+        metrics::gauge!("paifang_scene_overload_rung", &labels).set(f64::from(now.rung as u8));
+        metrics::gauge!("paifang_scene_time_permille", &labels).set(f64::from(now.time_permille));
+    }
+
+    fn labels(&self) -> [(&'static str, String); 2] {
+        let facts = self.line.facts();
+        [("map", facts.map.clone()), ("line", facts.line.to_string())]
+    }
+
     /// The line leaves out more, or less, than before.
     pub(super) fn tell_overload(&self, before: Stand, now: Stand) {
         let facts = self.line.facts();
-        let labels = [("map", facts.map.clone()), ("line", facts.line.to_string())];
-        metrics::gauge!("paifang_scene_overload_rung", &labels).set(f64::from(now.rung as u8));
-        metrics::gauge!("paifang_scene_time_permille", &labels).set(f64::from(now.time_permille));
-        metrics::counter!("paifang_scene_overload_steps_total", &labels).increment(1);
+        self.measure_overload(now);
+        metrics::counter!("paifang_scene_overload_steps_total", &self.labels()).increment(1);
         let subject = Subject { map: facts.map.clone(), line: facts.line, ..Subject::default() };
         let (from, to) = (before.rung.name().to_owned(), now.rung.name().to_owned());
         self.reports.events.emit(&subject, Body::OverloadChanged(OverloadChanged { from, to, permille: now.time_permille }));
