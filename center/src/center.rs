@@ -55,6 +55,7 @@ pub(crate) struct Center {
     pub homeless: Notify,
     /// Something changed on which readiness depends.
     pub changed: Notify,
+    gone: Notify,
     pub started: Instant,
     presence: Mutex<Presence>,
     trades: Mutex<Trades>,
@@ -76,6 +77,7 @@ impl Center {
             countdown: Countdown::default(),
             homeless: Notify::new(),
             changed: Notify::new(),
+            gone: Notify::new(),
             started: Instant::now(),
             presence: Mutex::new(Presence::of_zone(&process.zone, now_ms())),
             trades: Mutex::default(),
@@ -87,6 +89,25 @@ impl Center {
             broadcasts: AtomicU64::new(0),
             process,
         }
+    }
+
+    /// Somebody has gone: a session is over, or a player has left the world.
+    pub(crate) fn note_gone(&self) {
+        self.gone.notify_waiters();
+    }
+
+    /// Waits until enough have gone for presence to be as asked; `false`: it is not in time.
+    pub(crate) async fn until_gone(&self, within: Duration, gone: impl Fn(&Presence) -> bool) -> bool {
+        let all = async {
+            loop {
+                let next = self.gone.notified();
+                if gone(&self.presence()) {
+                    return;
+                }
+                next.await;
+            }
+        };
+        tokio::time::timeout(within, all).await.is_ok()
     }
 
     /// Gives it its links, which are started with a handler that knows it.
@@ -227,6 +248,7 @@ impl Center {
         }
         let actions = self.presence().sent_out(scene, player);
         self.act(actions);
+        self.note_gone();
         Ok(())
     }
 

@@ -72,6 +72,7 @@ impl LinkHandler {
             (ProcessKind::Gate, SessionEnded::KIND) => {
                 let actions = center.presence().session_ended(&peer.id, session);
                 center.act(actions);
+                center.note_gone();
             }
             (ProcessKind::Gate, GateReport::KIND) => center.on_gate_report(link, read::<GateReport>(frame)?),
             (ProcessKind::Scene, SceneReport::KIND) => center.on_scene_report(link, read::<SceneReport>(frame)?),
@@ -81,6 +82,7 @@ impl LinkHandler {
                 let now = Instant::now();
                 let actions = center.presence().player_left(&Run::of(peer), PlayerId(left.player), now, now + RETRY_AFTER);
                 center.act(actions);
+                center.note_gone();
             }
             (ProcessKind::Scene, PlayerLevel::KIND) => {
                 let rose = read::<PlayerLevel>(frame)?;

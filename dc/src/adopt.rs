@@ -62,7 +62,9 @@ fn open(process: &Path, config: &DcConfig, random: Random) -> anyhow::Result<Ope
 pub(crate) fn adopt_with(folder: Folder, config: &DcConfig, opened: &mut Opened, chance: &mut Rng) -> anyhow::Result<Adopted> {
     let (path, before) = (folder.path.clone(), opened.store.journal()?.map(|id| id.to_string()));
     let salts = Rng::new(chance.next_u64());
-    let Recovered { ledger, journal: open, .. } = recover(folder, config, salts, opened)
+    // Nobody sends mail here.
+    let mail_max = 0;
+    let Recovered { ledger, journal: open, .. } = recover(folder, config, mail_max, salts, opened)
         .context("this journal can't go with this database; to go on without it, move its folder away first")?;
     let records = store_all(&ledger, opened)?;
     let journal = JournalId::new(chance);

@@ -11,6 +11,7 @@ pub(crate) mod facts;
 pub(crate) mod known;
 pub(crate) mod log;
 mod lru;
+mod mailboxes;
 pub(crate) mod mails;
 pub(crate) mod records;
 pub(crate) mod sanctions;
@@ -39,6 +40,7 @@ use crate::{
 use facts::Facts;
 use known::{Account, Known, Whose};
 use log::{Entry, Log, Logged};
+use mailboxes::Mailboxes;
 use mails::Mails;
 use records::{Hot, Life, Records};
 use save::Placed;
@@ -59,6 +61,8 @@ pub(crate) struct Limits {
     pub dirty_bytes_max: usize,
     /// Of records that could be forgotten.
     pub cache_bytes_max: usize,
+    /// Mails that may wait for one player; above it none is sent to it.
+    pub mail_max: usize,
 }
 
 /// A player as its owner gets it.
@@ -112,6 +116,7 @@ pub(crate) struct Ledger {
     items: ItemIndex,
     units: AppliedUnits,
     mails: Mails,
+    mailboxes: Mailboxes,
     /// Units that the store does not have yet, oldest first.
     pending: VecDeque<PendingUnit>,
     /// Changes that the journal has not taken yet.
@@ -134,7 +139,8 @@ impl Ledger {
         let (records, items, mails, pending, log) =
             (Records::default(), ItemIndex::default(), Mails::default(), VecDeque::new(), Log::default());
         let (safe, set_aside, facts, known, batches) = (lsn, 0, Facts::default(), Known::default(), 0);
-        Self { limits, lsn, records, items, units, mails, pending, log, safe, set_aside, facts, known, batches }
+        let mailboxes = Mailboxes::default();
+        Self { limits, lsn, records, items, units, mails, mailboxes, pending, log, safe, set_aside, facts, known, batches }
     }
 
     /// Those of the players that have to be loaded before anything can be said about them.

@@ -51,7 +51,8 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let Role::Dc(config) = &process.config.role else { bail!("{} is no dc", process.id()) };
     let Some(opened) = open(&process, config).await? else { return Ok(()) };
     let (folder, config, salts) = (process.folder.clone(), config.clone(), Rng::new(process.random.next_u64()));
-    let (desk, writer) = tokio::task::spawn_blocking(move || start::start(&folder, &config, salts, opened)).await??;
+    let mail_max = process.zone.players.mail_max;
+    let (desk, writer) = tokio::task::spawn_blocking(move || start::start(&folder, &config, mail_max, salts, opened)).await??;
     let desk = Arc::new(desk);
     if let Some(keeper) = Keeper::new(&process, &desk) {
         let end = process.tasks.end_token();

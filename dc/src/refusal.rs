@@ -15,6 +15,8 @@ pub(crate) enum Refusal {
     NameTaken,
     #[error("{0} {1} at the most")]
     Limit(u32, &'static str),
+    #[error("the mailbox is full")]
+    MailboxFull,
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
@@ -45,7 +47,7 @@ impl Refusal {
             Refusal::StaleOwner { .. } => CallFaultCode::CallStaleOwner,
             Refusal::StaleVersion { .. } => CallFaultCode::CallStaleVersion,
             Refusal::NameTaken => CallFaultCode::CallNameTaken,
-            Refusal::Limit(..) => CallFaultCode::CallLimit,
+            Refusal::Limit(..) | Refusal::MailboxFull => CallFaultCode::CallLimit,
             Refusal::Invalid(_) => CallFaultCode::CallInvalid,
             Refusal::Unavailable(_) | Refusal::Away(_) => CallFaultCode::CallUnavailable,
             Refusal::Internal(_) => CallFaultCode::CallInternal,

@@ -21,14 +21,21 @@ use crate::{
     writer::{Shared, Writer},
 };
 
-/// Recovers what was in memory when the last run ended, and starts the journal's thread. `process`: the process' own folder. Blocks.
+/// Recovers what was in memory when the last run ended, and starts the journal's thread. `process`: the process' own folder; `mail_max`:
+/// mails that may wait for one player. Blocks.
 ///
 /// # Errors
 /// When the journal can't be used, or belongs to another database; the error says what to do.
-pub(crate) fn start(process: &Path, config: &DcConfig, mut salts: Rng, mut opened: Opened) -> anyhow::Result<(Desk, Writer)> {
+pub(crate) fn start(
+    process: &Path,
+    config: &DcConfig,
+    mail_max: usize,
+    mut salts: Rng,
+    mut opened: Opened,
+) -> anyhow::Result<(Desk, Writer)> {
     let folder = Folder::take(process)?;
     let (path, journal) = (folder.path.clone(), joined(&folder, &mut *opened.store, &mut salts)?);
-    let Recovered { ledger, journal: open, applied } = recover(folder, config, salts, &mut opened)?;
+    let Recovered { ledger, journal: open, applied } = recover(folder, config, mail_max, salts, &mut opened)?;
     id::settle(&path, journal)?;
     info!(dirty = ledger.dirty_records(), lsn = ledger.lsn(), state = ledger.state_hash(), "recovered what the store lacks");
     let (desk, writer) = assemble(ledger, open, applied, config, opened)?;
@@ -59,9 +66,9 @@ pub(crate) struct Recovered {
 }
 
 /// Reads what the store knows of facts, and replays what it lacks.
-pub(crate) fn recover(folder: Folder, config: &DcConfig, salts: Rng, opened: &mut Opened) -> anyhow::Result<Recovered> {
+pub(crate) fn recover(folder: Folder, config: &DcConfig, mail_max: usize, salts: Rng, opened: &mut Opened) -> anyhow::Result<Recovered> {
     let applied = opened.store.applied_lsn().context("ask the store what it has")?;
-    let limits = Limits { dirty_bytes_max: config.dirty_bytes_max, cache_bytes_max: config.cache_bytes_max };
+    let limits = Limits { dirty_bytes_max: config.dirty_bytes_max, cache_bytes_max: config.cache_bytes_max, mail_max };
     let mut ledger = Ledger::new(limits, &opened.applied);
     begin_facts(&mut ledger, opened).context("read sanctions and numbers from the store")?;
     let journal = folder.open(config.journal_segment_bytes, applied, salts, |entry| Ok(ledger.replay(entry)?))?;

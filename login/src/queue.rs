@@ -113,6 +113,9 @@ impl<K: Clone + Eq + Hash, V> Queue<K, V> {
         if self.max <= self.entries.len() {
             return Joined::Full(value);
         }
+        if self.entries.is_empty() {
+            self.pace.pause();
+        }
         let place = Place(rank, self.next);
         self.next += 1;
         self.put(place, key, State::Here(value));
@@ -192,11 +195,18 @@ impl<K: Clone + Eq + Hash, V> Queue<K, V> {
 struct Pace {
     last: Option<Instant>,
     each: Option<Duration>,
+    /// Nobody waited for a while: the time until the next turn says nothing.
+    is_paused: bool,
 }
 
 impl Pace {
+    fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
     fn turn(&mut self, now: Instant) {
-        if let Some(last) = self.last.filter(|last| now.saturating_duration_since(*last) < PACE_FRESH) {
+        let was_paused = std::mem::take(&mut self.is_paused);
+        if let Some(last) = self.last.filter(|last| !was_paused && now.saturating_duration_since(*last) < PACE_FRESH) {
             let took = now.saturating_duration_since(last);
             self.each = Some(self.each.map_or(took, |each| (each * (PACE_SHARE - 1) + took) / PACE_SHARE));
         }

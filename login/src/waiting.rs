@@ -268,9 +268,15 @@ impl Waiting {
     fn wait_on(&self, place: Place, held: Held) {
         let (session, account) = ((held.link.number(), held.request.session), held.account.clone());
         let lives = held.request.running.lives();
-        if self.room().put_back(place, account.clone(), held).is_err() {
-            // A newer connection of the account waits in its place, and this one was told so by center's epoch if it lives.
-            return;
+        let put_back = {
+            let mut room = self.room();
+            let put_back = room.put_back(place, account.clone(), held);
+            self.desk.set_waiting_for_room(room.len());
+            put_back
+        };
+        if let Err(held) = put_back {
+            // While center was asked, a newer connection of the account joined the queue.
+            return finish(held.request, &held.link, &held.frame, Err(replaced()));
         }
         self.sessions().insert(session, Key::Room(account));
         if !lives {
@@ -292,7 +298,7 @@ impl Waiting {
             Joined::Waits | Joined::Back => return,
             Joined::Replaced(before) => {
                 self.sessions().remove(&(before.link.number(), before.request.session));
-                (before, Fault::new(FaultCode::LoggedInElsewhere, "another connection took this one's place in the queue"))
+                (before, replaced())
             }
             Joined::Full(held) => {
                 self.sessions().remove(&place);
@@ -326,6 +332,10 @@ impl Waiting {
     fn sessions(&self) -> MutexGuard<'_, HashMap<(u64, u64), Key>> {
         self.sessions.lock().expect("no holder of the sessions panics")
     }
+}
+
+fn replaced() -> Fault {
+    Fault::new(FaultCode::LoggedInElsewhere, "another connection took this one's place in the queue")
 }
 
 /// The account that a request is about, if it costs a hash and names one that can be.

@@ -8,8 +8,9 @@ use fakes::{Seen, World, config};
 use proto::{
     ClientMessage,
     client::{Fault, FaultCode, LoggedIn, Login, QueueReason, Queued},
+    internal::{CallFaultCode, SessionClaim},
 };
-use service::config::LoginConfig;
+use service::{IncomingCall, config::LoginConfig, link::fault};
 
 fn login(account: &str) -> Login {
     Login { account: account.into(), password: "correct horse".into() }
@@ -46,14 +47,39 @@ async fn queued(world: &mut World, session: u64) -> Queued {
 /// The sessions whose requests are answered next, in order, with the faults that they get.
 async fn faults(world: &mut World, count: usize) -> Vec<(u64, FaultCode)> {
     let mut seen = Vec::new();
-    while seen.len() < count {
-        match world.next().await {
-            Seen::Client(to, frame) if frame.kind() == Fault::KIND => seen.push((to, frame.decode::<Fault>().unwrap().code())),
-            Seen::Client(_, frame) if frame.kind() == Queued::KIND => (),
-            other => panic!("{other:?}"),
+    // Whoever waits is told so again and again: that something comes is no sign that the faults do.
+    let all = async {
+        while seen.len() < count {
+            match world.next().await {
+                Seen::Client(to, frame) if frame.kind() == Fault::KIND => seen.push((to, frame.decode::<Fault>().unwrap().code())),
+                Seen::Client(_, frame) if frame.kind() == Queued::KIND => (),
+                other => panic!("{other:?}"),
+            }
         }
-    }
+    };
+    tokio::time::timeout(fakes::WITHIN, all).await.expect("the faults come");
     seen
+}
+
+/// What center is asked next about those who wait for room, not answered; to all others it says that the zone is full.
+async fn held_claim(world: &World) -> IncomingCall {
+    {
+        let mut center = world.center.lock().unwrap();
+        (center.room, center.held_claims) = (None, Some(Vec::new()));
+    }
+    let asked = async {
+        loop {
+            {
+                let mut center = world.center.lock().unwrap();
+                if let Some(call) = center.held_claims.as_mut().and_then(Vec::pop) {
+                    (center.room, center.held_claims) = (Some(0), None);
+                    return call;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(fakes::WITHIN, asked).await.expect("center is asked")
 }
 
 #[tokio::test]
@@ -146,6 +172,26 @@ async fn a_full_zone_takes_those_who_wait_in_order_and_gms_at_once() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn who_was_replaced_while_center_was_asked_about_it_is_told_so() {
+    let mut world = World::start(config()).await;
+    world.play(1, "alice").await;
+    world.end(1);
+    world.center.lock().unwrap().room = Some(0);
+    world.open(11, "192.0.2.1");
+    world.send(11, 1, &login("alice"));
+    queued(&mut world, 11).await;
+    let asked = held_claim(&world).await;
+    world.open(12, "192.0.2.1");
+    world.send(12, 1, &login("alice"));
+    assert_eq!(queued(&mut world, 12).await.position, 1);
+    asked.answer::<SessionClaim>(Err(fault(CallFaultCode::CallZoneFull, "full")));
+    assert_eq!(faults(&mut world, 1).await, [(11, FaultCode::LoggedInElsewhere)]);
+    world.center.lock().unwrap().room = Some(1);
+    assert!(matches!(world.next().await, Seen::Authenticated(12, _)));
+    let _: LoggedIn = world.answer(12, 1).await;
 }
 
 #[tokio::test]

@@ -108,6 +108,7 @@ calls! {
     0x0113 LineOpen        => Done;
     0x0114 LineClose       => Done;
     0x0115 SceneChangeLine => Done;
+    0x0116 SceneMute       => Done;
     0x0118 GoodsLook       => GoodsSeen;
     0x0119 TradePrepare    => TradePrepared;
     0x011a TradeSettle     => Done;
@@ -152,7 +153,6 @@ notices! {
     0x0208 SessionClose;
     0x0209 GateReport;
     0x020a SceneReport;
-    0x020b SceneMute;
     0x020c PlayerLeft;
     0x020d PlayerLevel;
     0x020e SceneParty;

@@ -199,6 +199,7 @@ fn decode<M: ClientMessage>(frame: &Frame) -> Result<M, Fault> {
 fn undone(verdict: Verdict, why: &str) -> Fault {
     match verdict {
         Verdict::NotApplied if why.contains("no such mail") => no_mail(),
+        Verdict::NotApplied if why.contains("mailbox is full") => Fault::new(FaultCode::NotNow, "the mailbox is full"),
         _ => Fault::retry(FaultCode::Unavailable, "it could not be done; nothing has changed hands", 1_000),
     }
 }
@@ -214,6 +215,13 @@ fn invalid(text: impl Into<String>) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_mail_says_what_can_be_done_about_it() {
+        assert_eq!(undone(Verdict::NotApplied, "the mailbox is full").code(), FaultCode::NotNow);
+        assert_eq!(undone(Verdict::NotApplied, "there is no such mail").code(), FaultCode::NotFound);
+        assert_eq!(undone(Verdict::Unknown, "the mailbox is full").code(), FaultCode::Unavailable);
+    }
 
     #[test]
     fn mails_are_checked_before_anything_is_asked() {

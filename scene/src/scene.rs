@@ -14,13 +14,16 @@ use proto::{
     client::FaultCode,
     ids::PlayerId,
     internal::{
-        CallFaultCode, GoodsLook, LineClose, LineOpen, PlayerLevel, SceneChangeLine, SceneEnter, SceneLeave, SceneMute, SceneParty,
-        SceneReport, SceneTeleport, SessionBack, SessionEnded, SessionLost, SessionOpened, TradePrepare, TradeSettle,
+        CallFault, CallFaultCode, Done, GoodsLook, LineClose, LineOpen, PlayerLevel, SceneChangeLine, SceneEnter, SceneLeave, SceneMute,
+        SceneParty, SceneReport, SceneTeleport, SessionBack, SessionEnded, SessionLost, SessionOpened, TradePrepare, TradeSettle,
     },
     link::{Call, FORWARD, LinkFrame, Notice},
 };
 use service::{Handler, IncomingCall, Link, Links, Process, ProcessKind, Zone, events::Events, link::fault, random::Random};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, SetOnce, mpsc},
+    time::timeout,
+};
 
 use crate::{
     deal::Deals,
@@ -35,6 +38,8 @@ use crate::{
 const CALLS_MAX: usize = 4_096;
 /// Requests about mail that may be under way. Full? One more is answered BUSY.
 const MAILS_MAX: usize = 1_024;
+/// How long a mute waits for a player that is on its way: less than center waits for the answer.
+const MUTE_TURN_WITHIN: Duration = Duration::from_secs(3);
 /// Players in one part of a report.
 const REPORT_PART: usize = 500;
 
@@ -231,10 +236,6 @@ impl Scene {
                 Ok(ended) => self.on_ended(link, session, ended.reason()),
                 Err(err) => tracing::warn!(peer = %link.peer().id, "malformed SessionEnded: {err}"),
             },
-            SceneMute::KIND => match SceneMute::decode(frame.body.clone()) {
-                Ok(mute) => self.on_mute(&mute),
-                Err(err) => tracing::warn!(peer = %link.peer().id, "malformed SceneMute: {err}"),
-            },
             SceneParty::KIND => match SceneParty::decode(frame.body.clone()) {
                 Ok(party) => self.on_party(&party),
                 Err(err) => tracing::warn!(peer = %link.peer().id, "malformed SceneParty: {err}"),
@@ -265,12 +266,18 @@ impl Scene {
         });
     }
 
-    fn on_mute(&self, mute: &SceneMute) {
-        let Some(seat) = self.players().get(mute.player) else { return };
+    /// What the player says after the answer comes behind the mute in its line's queue.
+    async fn mute(&self, mute: SceneMute) -> Result<Done, CallFault> {
+        let not_here = || fault(CallFaultCode::CallNotFound, "the player is not here");
+        // One on its way is muted where it arrives.
+        let turn = timeout(MUTE_TURN_WITHIN, self.players().turn(mute.player)).await;
+        let _turn = turn.map_err(|_| fault(CallFaultCode::CallUnavailable, "the player is on its way, or in a deal"))?;
+        let seat = self.players().get(mute.player).ok_or_else(not_here)?;
+        let line = self.line(seat.line).ok_or_else(not_here)?;
         self.players().change(mute.player, |seat| seat.muted_until_ms = mute.until_ms);
-        let Some(line) = self.line(seat.line) else { return };
         let ticks = enter::muted_ticks(mute.until_ms, line.facts().tick_hz);
         line.order(Order::Input(Input::Mute { player: PlayerId(mute.player), ticks }));
+        Ok(Done {})
     }
 
     fn on_party(&self, party: &SceneParty) {
@@ -351,6 +358,7 @@ impl Handler for Scene {
             TradeSettle::KIND => self.answer(call, |scene, call: TradeSettle| async move { scene.trade_settle(&call) }),
             LineOpen::KIND => self.answer(call, |scene, call: LineOpen| async move { scene.open_line(call).await }),
             LineClose::KIND => self.answer(call, |scene, call: LineClose| async move { scene.close_line(call).await }),
+            SceneMute::KIND => self.answer(call, |scene, call: SceneMute| async move { scene.mute(call).await }),
             SceneChangeLine::KIND => self.answer(call, |scene, call: SceneChangeLine| async move { scene.wish_line(call).await }),
             SceneTeleport::KIND => {
                 self.answer(

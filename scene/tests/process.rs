@@ -9,8 +9,8 @@ use peers::{Seen, Zone};
 use proto::{
     client::{self, CellSnapshot, Entered, Fault, FaultCode, Give, Position, Rehoming, SheetChanged, UsePortal},
     internal::{
-        CallFaultCode, LineClose, LineOpen, LineReport, PlayerHanded, PlayerLeft, SceneChangeLine, SceneEnter, SceneLeave, SceneParty,
-        SceneReport, SceneTeleport, SessionBound, SessionEnded, SessionLost, SessionUnbound,
+        CallFaultCode, LineClose, LineOpen, LineReport, PlayerHanded, PlayerLeft, SceneChangeLine, SceneEnter, SceneLeave, SceneMute,
+        SceneParty, SceneReport, SceneTeleport, SessionBound, SessionEnded, SessionLost, SessionUnbound,
     },
 };
 
@@ -257,6 +257,21 @@ async fn a_player_changes_to_a_line_of_another_scene_by_one_handoff() {
     assert_eq!(zone.dc.owner_of(1), "scene-2/77");
     assert_eq!(zone.dc.record(1).position, Some(Position { x: 12_300, y: 4_500 }));
     let gone = zone.center_calls(SceneChangeLine { player: 1, scene: "scene-2/77".into(), line: 3 }).await.unwrap_err();
+    assert_eq!(gone.code(), Some(CallFaultCode::CallNotFound));
+    zone.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_muted_says_nothing_after_the_answer() {
+    let mut zone = Zone::start().await;
+    zone.center_calls(enter(1, 71, 1)).await.unwrap();
+    zone.center_calls(SceneMute { player: 1, until_ms: i64::MAX }).await.unwrap();
+    zone.gate_forwards(71, 5, &client::Say { text: "a word".into() });
+    assert_eq!(zone.gate_delivers::<Fault>(71).await.code(), FaultCode::Muted);
+    zone.center_calls(SceneMute { player: 1, until_ms: 0 }).await.unwrap();
+    zone.gate_forwards(71, 6, &client::Say { text: String::new() });
+    assert_eq!(zone.gate_delivers::<Fault>(71).await.code(), FaultCode::Invalid, "what it says is looked at again");
+    let gone = zone.center_calls(SceneMute { player: 9, until_ms: 0 }).await.unwrap_err();
     assert_eq!(gone.code(), Some(CallFaultCode::CallNotFound));
     zone.stop().await;
 }

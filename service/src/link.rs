@@ -35,6 +35,7 @@ use proto::{
     link::{CALL_BODY_MAX, Call, LinkFrame, Notice, Publish},
 };
 
+pub(crate) use self::connection::END_WITHIN;
 use self::{
     connection::{End, Shared},
     queue::{Haste, Turn},

@@ -29,9 +29,11 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 /// How long events that are under way may take at the end; what is left then waits on disk for the next run.
 const EVENTS_GRACE: Duration = Duration::from_secs(2);
 /// How long tasks may take to end after the process has drained.
-const TASKS_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const TASKS_GRACE: Duration = Duration::from_secs(3);
 /// How long blocking work may take to end after the tasks.
 const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+// A link to a peer that reads nothing ends within its limit, and that is no failure of the stop.
+const _: () = assert!(crate::link::END_WITHIN.as_millis() < TASKS_GRACE.as_millis());
 /// A process that was told to stop ends within this time, or hangs.
 pub const STOP_MAX: Duration =
     Duration::from_secs(SHUTDOWN_GRACE.as_secs() + EVENTS_GRACE.as_secs() + TASKS_GRACE.as_secs() + RUNTIME_GRACE.as_secs());

@@ -1,6 +1,7 @@
 //! What the commands do, in two steps: [`prepare`] reads, checks and changes nothing; [`carry_out`] makes the change. In between
 //! stands the audit record.
 
+mod in_force;
 mod lines;
 mod players;
 mod rank;
@@ -93,7 +94,7 @@ pub(crate) async fn prepare(center: &Arc<Center>, which: Which, arguments: &Argu
 /// Makes the change, and says what came of it.
 pub(crate) async fn carry_out(center: &Arc<Center>, effect: Effect, who: &Who, reason: &str) -> Result<Value, GmError> {
     match effect {
-        Effect::Kick { account, player, name } => players::do_kick(center, account, player, &name, reason),
+        Effect::Kick { account, player, name } => Ok(players::do_kick(center, account, player, &name, reason).await),
         Effect::Teleport { player, scene, map, position } => players::do_teleport(center, player, &scene, map, position).await,
         Effect::AddSanction { kind, target, span } => sanctions::do_add(center, kind, target, span, &who.name, reason).await,
         Effect::LiftSanction { kind, target } => sanctions::do_lift(center, kind, target, &who.name).await,
@@ -110,4 +111,12 @@ pub(crate) async fn carry_out(center: &Arc<Center>, effect: Effect, who: &Who, r
 /// An argument that the registry requires.
 fn required<T>(value: Option<T>, name: &str) -> Result<T, GmError> {
     value.ok_or_else(|| GmError::bad_argument(name, "is missing"))
+}
+
+/// A result, with what a GM should know beside it.
+fn warned(mut result: Value, warning: Option<String>) -> Value {
+    if let Some(warning) = warning {
+        result["warning"] = warning.into();
+    }
+    result
 }

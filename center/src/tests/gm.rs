@@ -1,32 +1,41 @@
 //! GM commands against a dc that notes the order of what it is asked.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use proto::{
     client::{Announcement, FaultCode},
-    internal::SessionClose,
+    ids::AccountId,
+    internal::{CallFaultCode, Done, SceneMute, SessionClose, SessionEnded},
     link::{GROUP_PUBLISH, Publish},
 };
 use serde_json::{Value, json};
 
 use super::Zone;
-use crate::gm::{
-    GmError,
-    auth::Who,
-    registry::Role,
-    run::{self, Order},
+use crate::{
+    center::Center,
+    gm::{
+        GmError,
+        auth::Who,
+        registry::Role,
+        run::{self, Order},
+    },
 };
 
 async fn gm(zone: &Zone, order: Value) -> Result<Value, GmError> {
-    let who = Who { name: "eve".into(), role: Role::Admin, address: "127.0.0.1".into() };
-    let order: Order = serde_json::from_value(order).unwrap();
-    run::run(&zone.center, &who, &order).await
+    gm_of(zone.center.clone(), order).await
 }
 
-/// The next close at the gate goes into the dc's log.
+async fn gm_of(center: Arc<Center>, order: Value) -> Result<Value, GmError> {
+    let who = Who { name: "eve".into(), role: Role::Admin, address: "127.0.0.1".into() };
+    let order: Order = serde_json::from_value(order).unwrap();
+    run::run(&center, &who, &order).await
+}
+
+/// The next close at the gate goes into the dc's log, and the gate says that the session is over.
 async fn note_close(zone: &mut Zone) -> SessionClose {
-    let (_, close) = zone.gate.told::<SessionClose>().await;
+    let (session, close) = zone.gate.told::<SessionClose>().await;
     zone.dc.note("closed");
+    zone.gate.tell(session, &SessionEnded { reason: close.code }).await;
     close
 }
 
@@ -34,13 +43,15 @@ async fn note_close(zone: &mut Zone) -> SessionClose {
 async fn the_audit_record_is_written_before_the_effect() {
     let mut zone = Zone::start().await;
     zone.player(1).await;
-    let done = gm(&zone, json!({"command": "kick", "arguments": {"name": "player1"}, "reason": "spam"})).await.unwrap();
-    let close = note_close(&mut zone).await;
+    let kick = gm_of(zone.center.clone(), json!({"command": "kick", "arguments": {"name": "player1"}, "reason": "spam"}));
+    let (done, close) = tokio::join!(kick, note_close(&mut zone));
+    let done = done.unwrap();
+    assert_eq!(done["result"], json!({"kicked": "Player1"}));
     assert_eq!((close.code(), close.text.as_str()), (FaultCode::Kicked, "a GM removed you: spam"));
     assert_eq!((&done["ok"], &done["audit"], &done["dry_run"]), (&json!(true), &json!(7), &json!(false)));
     let log = zone.dc.log();
     assert_eq!(log[0], "audit kick by eve because spam");
-    assert!(log.contains(&"outcome 7: done".to_owned()));
+    assert_eq!(log[1..], ["closed", "outcome 7: done"], "done is what the gate has done");
 }
 
 #[tokio::test]
@@ -72,11 +83,44 @@ async fn a_ban_closes_the_sessions_of_the_account_or_address() {
     zone.player(1).await;
     zone.player(2).await;
     let ban = |target: &str| json!({"command": "ban", "arguments": {"action": "add", "target": target, "for": "2h"}, "reason": "bots"});
-    gm(&zone, ban("alice")).await.unwrap();
-    assert_eq!(note_close(&mut zone).await.code(), FaultCode::Banned);
-    let done = gm(&zone, ban("9.9.9.9")).await.unwrap();
-    assert_eq!(done["result"]["sessions_closed"], 2);
-    assert_eq!(zone.dc.log()[..3], ["audit ban by eve because bots", "sanction", "outcome 7: done"].map(str::to_owned));
+    let (done, close) = tokio::join!(gm_of(zone.center.clone(), ban("alice")), note_close(&mut zone));
+    done.unwrap();
+    assert_eq!(close.code(), FaultCode::Banned);
+    assert_eq!(zone.dc.log(), ["audit ban by eve because bots", "sanction", "closed", "outcome 7: done"].map(str::to_owned));
+    zone.player(1).await;
+    let center = zone.center.clone();
+    let both = async {
+        note_close(&mut zone).await;
+        note_close(&mut zone).await;
+    };
+    let (done, ()) = tokio::join!(gm_of(center, ban("9.9.9.9")), both);
+    assert_eq!(done.unwrap()["result"]["sessions_closed"], 2);
+}
+
+#[tokio::test]
+async fn a_mute_is_done_when_the_scene_has_answered() {
+    let mut zone = Zone::start().await;
+    zone.player(1).await;
+    let mute = |how_long: &str| json!({"command": "mute", "arguments": {"name": "Player1", "for": how_long}});
+    let mut muting = tokio::spawn(gm_of(zone.center.clone(), mute("10m")));
+    let (asked, call) = tokio::select! {
+        biased;
+        done = &mut muting => panic!("{done:?} before the scene has answered"),
+        asked = zone.scene.asked::<SceneMute>() => asked,
+    };
+    assert_eq!((asked.player, asked.until_ms), (1, zone.center.presence().muted_until(AccountId(1), 0)));
+    assert!(!zone.dc.log().contains(&"outcome 7: done".to_owned()));
+    call.answer::<SceneMute>(Ok(Done {}));
+    assert_eq!(muting.await.unwrap().unwrap()["result"]["warning"], Value::Null);
+
+    // A scene that can't: the mute is in force wherever the player enters next, and the GM knows where it is not yet.
+    let refuses = async {
+        let (_, call) = zone.scene.asked::<SceneMute>().await;
+        call.answer::<SceneMute>(Err(service::link::fault(CallFaultCode::CallUnavailable, "the player is on its way")));
+    };
+    let (done, ()) = tokio::join!(gm_of(zone.center.clone(), mute("20m")), refuses);
+    let warning = done.unwrap()["result"]["warning"].as_str().unwrap().to_owned();
+    assert_eq!(warning, "scene-1: the player is on its way; what player 1 says near by changes at its next enter");
 }
 
 #[tokio::test]
@@ -132,7 +176,7 @@ async fn the_end_of_a_countdown_closes_everybody_and_ends_center() {
     gm(&zone, json!({"command": "server shutdown", "arguments": {"in": "0"}, "reason": "update"})).await.unwrap();
     let (session, close) = zone.gate.told::<SessionClose>().await;
     assert_eq!((session, close.code()), (1, FaultCode::Shutdown));
-    let ended = proto::internal::SessionEnded { reason: FaultCode::Shutdown.into() };
+    let ended = SessionEnded { reason: FaultCode::Shutdown.into() };
     zone.gate.tell(session, &ended).await;
     zone.scene.tell(0, &proto::internal::PlayerLeft { player: 1, reason: "shutdown".into() }).await;
     tokio::time::timeout(super::WITHIN, zone.center.finished()).await.expect("center ends");

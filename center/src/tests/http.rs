@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use proto::internal::{Done, SceneMute};
 use serde_json::{Value, json};
 use service::net;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,8 +60,8 @@ async fn a_gm_logs_in_reads_the_registry_and_runs_what_the_role_allows() {
     assert_eq!((status, commands.as_array().unwrap().len()), (200, 16));
     let (status, online) = api.run(token, json!({"command": "online"})).await;
     assert_eq!((status, &online["result"]["players"][0]["name"]), (200, &json!("Player1")));
-    let (status, muted) =
-        api.run(token, json!({"command": "mute", "arguments": {"name": "Player1", "for": "10m"}, "reason": "caps"})).await;
+    let mute = api.run(token, json!({"command": "mute", "arguments": {"name": "Player1", "for": "10m"}, "reason": "caps"}));
+    let ((status, muted), ()) = tokio::join!(mute, async { zone.scene.asked::<SceneMute>().await.1.answer::<SceneMute>(Ok(Done {})) });
     assert_eq!((status, &muted["audit"]), (200, &json!(7)));
     assert!(zone.dc.log().contains(&"audit mute by hilda because caps".to_owned()));
     let (status, refused) = api.run(token, json!({"command": "announce", "arguments": {"text": "hi"}})).await;

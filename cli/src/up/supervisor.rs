@@ -24,7 +24,7 @@ use super::{
 };
 
 /// A process that has not stopped by itself after this long is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(SHUTDOWN_GRACE.as_secs() + 5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(SHUTDOWN_GRACE.as_secs() + 8);
 // Who still saves must not be killed.
 const _: () = assert!(STOP_MAX.as_millis() < STOP_TIMEOUT.as_millis());
 /// News that may wait; those who tell it then wait too.

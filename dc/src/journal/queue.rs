@@ -48,8 +48,8 @@ pub(crate) struct Queue {
     pub synced: Lsn,
     /// The store has every change up to this one.
     pub applied: Lsn,
-    /// A sync up to here is asked for.
-    pub wanted: Lsn,
+    /// The first change for which a sync is asked that there was not yet.
+    due: Option<Lsn>,
     /// Why the disk refuses writes, while it does.
     pub failing: Option<String>,
     waiting: Vec<Waiting>,
@@ -63,7 +63,7 @@ impl Queue {
     pub(crate) fn new(bytes_max: u64, size: Size, last: Lsn, applied: Lsn) -> Self {
         let (waiting, times) = (Vec::new(), VecDeque::new());
         let (failing, syncs, written_bytes) = (None, 0, 0);
-        Self { bytes_max, size, written: last, synced: last, applied, wanted: 0, failing, waiting, times, syncs, written_bytes }
+        Self { bytes_max, size, written: last, synced: last, applied, due: None, failing, waiting, times, syncs, written_bytes }
     }
 
     /// Whether a change of this class is taken. `queued`: bytes that wait to be written.
@@ -102,16 +102,16 @@ impl Queue {
             return None;
         }
         if class == Durability::D2 {
-            self.wanted = self.wanted.max(lsn);
+            self.due = Some(self.due.map_or(lsn, |due| due.min(lsn)));
         }
         let (promise, promised) = promise::promise();
         self.waiting.push(Waiting { lsn, class, promise });
         Some(promised)
     }
 
-    /// Whether somebody wants a sync that there was not yet.
+    /// Whether a sync is due for something that is written.
     pub(crate) fn wants_sync(&self) -> bool {
-        self.synced < self.wanted
+        self.due.is_some_and(|due| due <= self.written)
     }
 
     /// Everything up to this change was written.
@@ -143,13 +143,15 @@ impl Queue {
     fn safe(&mut self, lsn: Lsn) -> Told {
         (self.written, self.synced) = (self.written.max(lsn), self.synced.max(lsn));
         let synced = self.synced;
-        self.told(Ok(()), |waiting| waiting.lsn <= synced)
+        let told = self.told(Ok(()), |waiting| waiting.lsn <= synced);
+        self.due = self.waiting.iter().filter(|waiting| waiting.class == Durability::D2).map(|waiting| waiting.lsn).min();
+        told
     }
 
     /// The disk refused a write: those who wait are told that nothing is safe.
     pub(crate) fn failed(&mut self, why: String) -> Told {
         let refusal = Refusal::Unavailable(unavailable(&why));
-        self.wanted = self.synced;
+        self.due = None;
         self.failing = Some(why);
         self.told(Err(refusal), |_| true)
     }
@@ -216,13 +218,16 @@ mod tests {
         let d1 = outcome(queue.wait(6, Durability::D1));
         let d2 = outcome(queue.wait(6, Durability::D2));
         let later = outcome(queue.wait(8, Durability::D2));
-        assert!(queue.wants_sync());
+        assert!(!queue.wants_sync(), "nothing is written yet");
         let told = queue.wrote(7, 10);
+        assert!(queue.wants_sync());
         assert!(d1.try_recv().is_err(), "nobody is told before the state is free");
         drop(told);
         assert!(d1.try_recv().unwrap().is_ok() && d2.try_recv().is_err());
         drop(queue.synced(7, Duration::from_millis(2)));
-        assert!(d2.try_recv().unwrap().is_ok() && later.try_recv().is_err() && queue.wants_sync());
+        assert!(d2.try_recv().unwrap().is_ok() && later.try_recv().is_err() && !queue.wants_sync());
+        drop(queue.wrote(8, 10));
+        assert!(queue.wants_sync());
         drop(queue.applied(8));
         assert!(later.try_recv().unwrap().is_ok(), "the store is as safe");
         let refused = outcome(queue.wait(9, Durability::D2));

@@ -33,7 +33,7 @@ pub(crate) fn config() -> DcConfig {
 }
 
 /// Change number `lsn`, of player 1.
-fn entry(lsn: Lsn) -> Entry {
+pub(crate) fn entry(lsn: Lsn) -> Entry {
     let record = Arc::new(PlayerRecord { player: 1, coins: lsn, ..PlayerRecord::default() });
     let write = Logged { player: 1, record, owner: "scene-1/7".into(), epoch: 1, version: lsn, revision: lsn, deleted: false };
     Entry::new(lsn, vec![1], vec![write], None)

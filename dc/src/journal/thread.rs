@@ -1,6 +1,7 @@
 //! Group commit: one thread takes whatever changes have come, writes them at once, and syncs once for all who wait.
 //!
-//! While it writes and syncs, more changes come; they are the next group. When a write fails, the group goes back to the front of the queue,
+//! While it writes and syncs, more changes come; they are the next group, even if they came before the sync began: under load there is
+//! no moment in which nothing comes, and who waits for a sync would wait for that. When a write fails, the group goes back to the front of the queue,
 //! who waits is told, and the same is tried again with a growing pause, so the journal goes on by itself when there is room.
 
 use std::{
@@ -104,6 +105,9 @@ impl Thread {
         if state.journal_stopped && state.journal.failing.is_some() {
             return Work::Stop;
         }
+        if state.journal.failing.is_none() && state.journal.wants_sync() {
+            return Work::Sync;
+        }
         let may_write = self.retry_at.is_none_or(|at| at <= Instant::now());
         let log = state.ledger.log();
         if may_write && !log.is_empty() {
@@ -112,10 +116,6 @@ impl Thread {
         let queue = &state.journal;
         if may_write && queue.failing.is_some() {
             return Work::Write(Vec::new());
-        }
-        // Without a failure everything that is wanted is written by now.
-        if queue.failing.is_none() && queue.wants_sync() {
-            return Work::Sync;
         }
         if self.checkpointed < queue.applied {
             return Work::Checkpoint(queue.applied);
@@ -169,5 +169,46 @@ impl Thread {
         });
         drop(told);
         kill::point("acked");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::internal::Durability;
+
+    use super::*;
+    use crate::{
+        journal::{
+            open_on,
+            queue::Queue,
+            tests::{Memory, entry},
+        },
+        ledger::{Ledger, Limits},
+    };
+
+    fn thread() -> Thread {
+        let journal = open_on(Box::new(Memory::default()), 1 << 20, 0, service::random::Rng::new(1), |_| Ok(())).unwrap();
+        let ledger = Ledger::new(Limits { dirty_bytes_max: 1 << 20, cache_bytes_max: 0, mail_max: 3 }, &[]);
+        let shared = Shared::new(ledger, Queue::new(1 << 30, journal.size(), 0, 0));
+        Thread { shared, journal, checkpointed: 0, pause: RETRY_MIN, retry_at: None }
+    }
+
+    #[test]
+    fn who_waits_for_a_sync_does_not_wait_for_what_comes_later() {
+        let mut thread = thread();
+        let comes = |thread: &Thread, lsn| {
+            thread.shared.look_mut(|state| {
+                state.ledger.log().give_back(vec![entry(lsn)]);
+                state.journal.wait(lsn, Durability::D2)
+            })
+        };
+        let next = |thread: &Thread| thread.shared.look_mut(|state| thread.next(state));
+        let _first = comes(&thread, 1);
+        let Work::Write(first) = next(&thread) else { panic!("it is not written") };
+        thread.write(first);
+        let _second = comes(&thread, 2);
+        assert!(matches!(next(&thread), Work::Sync));
+        thread.sync();
+        assert!(matches!(next(&thread), Work::Write(_)));
     }
 }

@@ -1,6 +1,9 @@
 //! Mail: coins and items that are out of the sender's record and not yet in the taker's. A unit sends a mail with the sender's save, or
 //! takes one with the taker's; either is one change, so the goods are always in exactly one of the three places.
 //!
+//! A mail to a player for whom `mail_max` others wait is refused with its unit, before anything is changed or numbered; what the journal
+//! gives back was let through when it was written, and is not asked again.
+//!
 //! A mail is in memory from when it is sent, or asked for, until the store has it as it is and [`MAILS_MAX`] others came after it.
 
 use std::{
@@ -107,6 +110,28 @@ impl Ledger {
         if known { Ok(()) } else { self.put_mail(Arc::new(mail), 0) }
     }
 
+    /// Whether the player's mailbox has to be loaded before a mail can be sent to it.
+    pub(crate) fn lacks_mailbox(&self, player: u64) -> bool {
+        self.mailboxes.waiting(player).is_none()
+    }
+
+    /// How many of a player's mails the store has to name for [`Ledger::load_mailbox`].
+    pub(crate) fn mailbox_rows(&self) -> u32 {
+        u32::try_from(self.limits.mail_max).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// Takes what the store says waits for a player, at most [`Ledger::mailbox_rows`]. What is in memory is newer.
+    pub(crate) fn load_mailbox(&mut self, player: u64, stored: &[Mail]) {
+        // A limit that was higher left more than are named: then it is full until the store says otherwise.
+        let partial = self.limits.mail_max < stored.len();
+        let ids = stored.iter().filter_map(|mail| UnitId::parse(&mail.id).ok().flatten());
+        let waits = |mail: &Mail| mail.to == player && mail.taken_ms == 0;
+        let still = ids.filter(|id| partial || self.mails.get(*id).is_none_or(|mail| waits(mail)));
+        let hot = self.mails.hot.iter().filter(|(_, hot)| waits(&hot.mail)).map(|(id, _)| *id);
+        let waiting = still.chain(hot).collect();
+        self.mailboxes.load(player, waiting, partial);
+    }
+
     /// A mail that waits for this player.
     pub(crate) fn mail_for(&self, player: u64, id: UnitId) -> Result<&Arc<Mail>, Refusal> {
         let waits = |mail: &&Arc<Mail>| mail.to == player && mail.taken_ms == 0;
@@ -149,7 +174,11 @@ impl Ledger {
             return Err(Refusal::invalid("this id is another mail's"));
         }
         self.writable(mail.to)?;
-        Ok(Arc::new(mail.clone()))
+        match self.mailboxes.waiting(mail.to) {
+            Some(waiting) if waiting < self.limits.mail_max => Ok(Arc::new(mail.clone())),
+            Some(_) => Err(Refusal::MailboxFull),
+            None => Err(Refusal::Unavailable("the mailbox is not read yet; try again".into())),
+        }
     }
 
     fn taken(&self, id: &[u8], save: &PlayerSave) -> Result<Arc<Mail>, Refusal> {
@@ -169,6 +198,7 @@ impl Ledger {
     pub(super) fn put_mail(&mut self, mail: Arc<Mail>, lsn: Lsn) -> Result<(), Refusal> {
         let id = UnitId::parse(&mail.id)?.ok_or_else(|| Refusal::invalid("a mail without an id"))?;
         let items: Arc<[ItemId]> = ids_of(&mail.items)?.into();
+        self.mailboxes.follow(id, &mail);
         match mail.taken_ms {
             0 => self.items.insert(IN_THE_MAIL, &items),
             _ => self.items.remove(IN_THE_MAIL, &items),
@@ -184,6 +214,7 @@ impl Ledger {
             if !unit.players.iter().any(|player| refused.contains(player)) {
                 self.mails.stored(id, unit.lsn);
             } else if let Some(gone) = self.mails.remove(id) {
+                self.mailboxes.forget(gone.mail.to);
                 self.items.remove(IN_THE_MAIL, &gone.items);
             }
         }

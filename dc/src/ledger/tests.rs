@@ -2,6 +2,7 @@
 
 pub(crate) mod cast;
 mod deals;
+mod mailboxes;
 mod model;
 pub(crate) mod people;
 
@@ -14,13 +15,14 @@ use proto::{client::Item, internal::CallFaultCode};
 
 use super::*;
 
-pub(crate) const LIMITS: Limits = Limits { dirty_bytes_max: 1 << 30, cache_bytes_max: 1 << 30 };
+pub(crate) const LIMITS: Limits = Limits { dirty_bytes_max: 1 << 30, cache_bytes_max: 1 << 30, mail_max: 3 };
 
 /// What a store would have: applies batches, and checks that each leaves no item at two players and no version lower.
 #[derive(Default)]
 pub(crate) struct Disk {
     pub players: BTreeMap<u64, StoredPlayer>,
     pub units: Vec<(UnitId, Lsn)>,
+    pub mails: BTreeMap<UnitId, Mail>,
     pub people: people::Stored,
 }
 
@@ -49,6 +51,9 @@ impl Disk {
             assert!(stored.revision < row.revision && stored.version <= row.version && stored.epoch <= row.epoch, "{row:?}");
             let (record, owner) = ((*row.record).clone(), row.owner.to_string());
             *stored = StoredPlayer { record, owner, epoch: row.epoch, version: row.version, revision: row.revision };
+        }
+        for mail in crate::store::mails_after(&batch) {
+            self.mails.insert(UnitId::parse(&mail.id).unwrap().unwrap(), mail.clone());
         }
         self.people.apply(&batch);
         self.units.extend(batch.units.iter().filter_map(|unit| Some((unit.id?, unit.lsn))));

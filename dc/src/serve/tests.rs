@@ -2,6 +2,7 @@
 
 mod facts;
 mod joined;
+mod mail;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -23,6 +24,8 @@ use super::*;
 use crate::{journal::tests::config, start, store::sqlite};
 
 const WITHIN: Duration = Duration::from_secs(10);
+/// Mails that may wait for one player.
+const MAIL_MAX: usize = 3;
 
 /// A dc without links. It stores saves once an hour, so what a test finds after a kill was in the journal.
 struct Dc {
@@ -36,7 +39,7 @@ impl Dc {
     }
 
     fn start_with(folder: &Path, config: &service::config::DcConfig) -> Self {
-        let (desk, writer) = start::start(folder, config, Rng::new(1), sqlite::open(folder).unwrap()).unwrap();
+        let (desk, writer) = start::start(folder, config, MAIL_MAX, Rng::new(1), sqlite::open(folder).unwrap()).unwrap();
         Self { desk: Arc::new(desk), writer: tokio::spawn(writer.run()) }
     }
 

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use proto::internal::{Commit, Durability, MailFind, MailListed, UnitFind, UnitFound};
 
 use super::{Desk, Pending};
-use crate::{ledger::units::UnitId, refusal::Refusal, store::LIST_MAX, writer::State};
+use crate::{
+    ledger::units::UnitId,
+    refusal::Refusal,
+    store::{LIST_MAX, Reader},
+    writer::State,
+};
 
 impl Desk {
     /// Whether a unit was applied; if it was, answered when that is safe.
@@ -31,17 +36,31 @@ impl Desk {
         Ok(MailListed { mails })
     }
 
-    /// Brings the mails that a commit is about into memory. Returns to whom they go: those have to be there.
+    /// Brings the mails that a commit is about into memory, and the mailboxes that they go to. Returns whose those are: they have to be there.
     pub(super) async fn load_mails(&self, call: &Commit) -> Result<Vec<u64>, Refusal> {
         let mut takers = Vec::new();
         for unit in &call.units {
             let id = unit.mail.as_ref().map_or(&unit.mail_taken, |mail| &mail.id);
-            takers.extend(unit.mail.as_ref().map(|mail| mail.to));
+            if let Some(mail) = &unit.mail {
+                takers.push(mail.to);
+                self.load_mailbox(mail.to).await?;
+            }
             if let Ok(Some(id)) = UnitId::parse(id) {
                 self.load_mail(id).await?;
             }
         }
         Ok(takers)
+    }
+
+    /// Brings what waits for a player into memory, by number.
+    async fn load_mailbox(&self, player: u64) -> Result<(), Refusal> {
+        let _one_at_a_time = self.mail_loads.lock().await;
+        let (lacks, rows) = self.shared.look(|state| (state.ledger.lacks_mailbox(player), state.ledger.mailbox_rows()));
+        if !lacks {
+            return Ok(());
+        }
+        let read = move |reader: &dyn Reader| reader.mails_of(player, rows);
+        self.read_over(read, move |ledger, stored| ledger.load_mailbox(player, &stored)).await
     }
 
     /// Brings a mail into memory, if there is one.

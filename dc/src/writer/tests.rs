@@ -77,7 +77,7 @@ struct Fixture {
 
 /// A writer for players 1 to 9, all of scene `a`, that flushes D0 saves once an hour.
 fn start(refuses: u64) -> Fixture {
-    let mut ledger = Ledger::new(Limits { dirty_bytes_max: 1 << 20, cache_bytes_max: 0 }, &[]);
+    let mut ledger = Ledger::new(Limits { dirty_bytes_max: 1 << 20, cache_bytes_max: 0, mail_max: 3 }, &[]);
     for player in 1..=9 {
         let record = PlayerRecord { player, ..PlayerRecord::default() };
         ledger.load(StoredPlayer { record, owner: "a".into(), epoch: 1, version: 0, revision: 1 }).unwrap();

@@ -155,6 +155,11 @@ impl Load {
         eventually("units are acknowledged", || until <= self.shared.acknowledged.load(Ordering::SeqCst)).await;
     }
 
+    /// How many pairs are saved no more, as nothing more was taken of them.
+    pub fn ended(&self) -> usize {
+        self.pairs.iter().filter(|pair| pair.is_finished()).count()
+    }
+
     /// From now on every record has so many bytes more.
     pub fn ballast(&self, bytes: usize) {
         self.shared.ballast.store(bytes, Ordering::SeqCst);

@@ -154,6 +154,34 @@ async fn an_address_has_so_many_connections_and_a_gate_so_many_sessions() {
 }
 
 #[tokio::test]
+async fn all_doors_together_let_in_so_many_a_second_and_the_others_wait() {
+    const A_SECOND: u32 = 20;
+    let test = TestZone::start_with(|_, config| {
+        config.accepts_per_s = A_SECOND;
+        config.connections_per_address_max = 1000;
+    })
+    .await;
+    let (address, websocket) = open_doors(&test);
+    let began = Instant::now();
+    let mut silent = Vec::new();
+    for _ in 0..A_SECOND {
+        silent.push(TcpStream::connect(websocket).await.unwrap());
+    }
+    until("a second's worth is in", || test.gate.gate.connections.len() == A_SECOND as usize).await;
+    let mut flood = Vec::new();
+    for _ in 0..A_SECOND / 2 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&hello()).await.unwrap();
+        flood.push(stream);
+    }
+    for stream in &mut flood {
+        next_frame(stream).await.decode::<Welcome>().unwrap();
+    }
+    // Not how fast it is: that it can't be faster.
+    assert!(Duration::from_millis(499) <= began.elapsed(), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_whole_gate_starts_serves_and_stops() {
     let mut test = TestZone::start().await;
     let mut own = test.zone.processes.get(&ProcessId("gate-1".into())).unwrap().clone();

@@ -74,6 +74,21 @@ fn the_expected_wait_follows_the_pace() {
     assert_eq!(waits(&mut queue, last + PACE_FRESH), [None, None], "of long ago");
 }
 
+#[test]
+fn time_in_which_nobody_waited_is_no_turn() {
+    let (mut queue, now) = (Queue::new(9, GRACE), Instant::now());
+    queue.join(1, Rank::Ordinary, 1);
+    for second in 0..10 {
+        queue.passed(now + Duration::from_secs(second));
+    }
+    queue.next(now).expect("a turn");
+    let later = now + Duration::from_secs(60);
+    queue.join(2, Rank::Ordinary, 2);
+    queue.passed(later);
+    let wait = queue.standings(later).next().and_then(|(standing, _)| standing.wait);
+    assert_eq!(wait, Some(Duration::from_secs(1)));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Join(u32, bool),

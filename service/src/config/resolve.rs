@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{ConfigError, raw};
+use super::{ConfigError, sections};
 
 /// Free ports are sought here: below the range from which Linux takes the near end of outgoing connections, so that none of those
 /// takes the port of a process while it is restarted.
@@ -22,7 +22,7 @@ const TRIES_MAX: usize = 2000;
 /// # Errors
 /// When it is no YAML, a variable names no key, or no port is free. The rest is checked by [`super::Zone::load`].
 pub fn resolve(text: &str, file: &Path, all_free: bool) -> Result<String, ConfigError> {
-    let mut sections = raw::Sections::read(text, file, raw::environment())?;
+    let mut sections = sections::Sections::read(text, file, sections::environment())?;
     let mut ports = FreePorts::new();
     let mut failed = None;
     let processes = sections.top.get_mut("processes").and_then(Value::as_object_mut);

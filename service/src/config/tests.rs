@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{DEV_ZONE, Role, Zone, raw, resolve};
+use super::{DEV_ZONE, Role, Zone, resolve, sections};
 
 /// The problems of a text; empty if it is good.
 fn problems(text: &str) -> Vec<String> {
@@ -11,7 +11,7 @@ fn problems(text: &str) -> Vec<String> {
 
 fn problems_with(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    match raw::parse(text, Path::new("zone.yaml"), Path::new("."), variables) {
+    match sections::parse(text, Path::new("zone.yaml"), Path::new("."), variables) {
         Ok(_) => Vec::new(),
         Err(err) => err.problems,
     }
@@ -77,6 +77,7 @@ fn each_mistake_is_named_with_its_key() {
         ("sessions_max: 18000", "tls: { certificate: no.pem, key: no.pem }", "processes.gate-1.tls.certificate: there is no file no.pem"),
         ("kind: login,", "kind: login, argon2_memory_kib: 4,", "processes.login-1.argon2_memory_kib: 4 is out of range"),
         ("kind: login,", "kind: login, queue_max: 0,", "processes.login-1.queue_max: 0 is out of range"),
+        ("roles_max: 4", "mail_max: 0", "players.mail_max: 0 is out of range"),
         ("roles_max: 4", "online_max: 0", "players.online_max: 0 is out of range"),
         ("roles_max: 4", "queue_pass: [\"A b\"]", "players.queue_pass: `A b` is no account"),
         ("kind: login,", "kind: logins,", "processes.login-1.kind: unknown variant"),
@@ -187,7 +188,7 @@ fn what_is_no_mapping_is_refused() {
 fn variables_lie_over_the_file() {
     let set = |name: &str, value: &str| {
         let variables = std::iter::once((name.to_owned(), value.to_owned()));
-        raw::parse(DEV_ZONE, Path::new("zone.yaml"), Path::new("."), variables)
+        sections::parse(DEV_ZONE, Path::new("zone.yaml"), Path::new("."), variables)
     };
     assert_eq!(set("ZONE__WORLD__TICK_HZ", "20").unwrap().world.tick_hz, 20);
     let zone = set("ZONE__PROCESSES__GATE_1__CLIENTS", "127.0.0.1:9999").unwrap();
@@ -206,7 +207,7 @@ fn variables_lie_over_the_file() {
 fn resolved_ports_are_free_and_all_else_is_kept() {
     let text = resolve(DEV_ZONE, Path::new("zone.yaml"), true).unwrap();
     let (before, after) =
-        (Zone::for_test(DEV_ZONE).unwrap(), raw::parse(&text, Path::new("z"), Path::new("."), std::iter::empty()).unwrap());
+        (Zone::for_test(DEV_ZONE).unwrap(), sections::parse(&text, Path::new("z"), Path::new("."), std::iter::empty()).unwrap());
     assert_eq!(format!("{:?}", before.world), format!("{:?}", after.world));
     assert!(after.processes.values().flat_map(super::ProcessConfig::addresses).all(|(_, address)| address.port() >= 10_000));
     let fixed = resolve(DEV_ZONE, Path::new("zone.yaml"), false).unwrap();
@@ -230,7 +231,7 @@ fn a_sample_secret_is_refused_outside_dev() {
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("secret"), "change-me-change-me").unwrap();
     let live = DEV_ZONE.replace("environment: dev ", "environment: live ");
-    let load = |text: &str| raw::parse(text, Path::new("zone.yaml"), data.path(), std::iter::empty());
+    let load = |text: &str| sections::parse(text, Path::new("zone.yaml"), data.path(), std::iter::empty());
     assert!(load(DEV_ZONE).is_ok());
     assert!(load(&live).unwrap_err().problems[0].starts_with("secret: it is a sample value"));
 }

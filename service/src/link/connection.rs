@@ -44,6 +44,8 @@ const PING_PERIOD: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long a link that closes may take to write what is queued.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+/// How long the tasks of a link may take to end when the process does: the handler lets go of it, then what is queued is written.
+pub(crate) const END_WITHIN: Duration = Duration::from_secs(2 * FLUSH_WITHIN.as_secs());
 /// How much room a read has, and when it is made anew.
 const READ_BYTES: usize = 64 * 1024;
 const READ_BYTES_MIN: usize = 4 * 1024;

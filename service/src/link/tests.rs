@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Mutex};
 
 use proto::{
-    internal::{AccountFind, AccountReply, PlayerLevel, ProfileFind, RoleListCall, RoleListed, SceneMute},
+    internal::{AccountFind, AccountReply, PlayerLeft, PlayerLevel, ProfileFind, RoleListCall, RoleListed},
     link::{BODY_MAX, DELIVER, FORWARD, HEAD_BYTES},
 };
 use tokio::{
@@ -185,7 +185,7 @@ async fn a_call_over_the_limit_is_refused_unsent() {
 async fn one_way_frames_keep_their_order() {
     let (_scene, mut dc, link) = pair().await;
     for id in 0..20_000 {
-        link.notify(id, &SceneMute { player: id, until_ms: 0 }).unwrap();
+        link.notify(id, &PlayerLeft { player: id, ..PlayerLeft::default() }).unwrap();
     }
     for id in 0..20_000 {
         assert_eq!(dc.next().await, Seen::Frame(id));
@@ -269,6 +269,17 @@ async fn a_peer_that_takes_nothing_loses_the_link_and_gets_a_new_one_after_the_o
         }
     }
     assert_eq!(dc.next().await, up("scene-1", 1));
+}
+
+#[tokio::test]
+async fn a_stop_is_in_time_beside_a_peer_that_takes_nothing() {
+    let (scene, _dc, link) = pair().await;
+    let frame = LinkFrame { kind: FORWARD, flags: 0, id: 5, body: vec![0; BODY_MAX].into() };
+    // Far more than there is room for on the way.
+    while link.shared.queue.bytes() < QUEUE_BYTES_MAX / 2 {
+        link.send(frame.clone()).unwrap();
+    }
+    scene.tasks.stop(crate::process::TASKS_GRACE).await.unwrap();
 }
 
 #[tokio::test]

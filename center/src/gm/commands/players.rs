@@ -10,7 +10,7 @@ use proto::{
 };
 use serde_json::{Value, json};
 
-use super::{Effect, Prepared, required};
+use super::{Effect, Prepared, in_force, required, warned};
 use crate::{
     center::{Center, SCENE_WITHIN},
     chat::until_text,
@@ -63,18 +63,16 @@ pub(super) fn kick(center: &Center, arguments: &Arguments) -> Result<Prepared, G
     Ok(Prepared::change(json!({ "kicks": row(&player) }), effect))
 }
 
-pub(super) fn do_kick(center: &Arc<Center>, account: AccountId, player: PlayerId, name: &str, reason: &str) -> Result<Value, GmError> {
+pub(super) async fn do_kick(center: &Arc<Center>, account: AccountId, player: PlayerId, name: &str, reason: &str) -> Value {
     let text = if reason.is_empty() { "a GM removed you".into() } else { format!("a GM removed you: {reason}") };
-    if !end_session(center, account, FaultCode::Kicked, &text) {
+    let ended = in_force::end_sessions(center, &[account], FaultCode::Kicked, &text).await;
+    let warning = if ended.count == 0 {
         // Nobody is connected; the character only stands there.
-        let actions = center.presence().players.get(player).map(|known| crate::presence::Action::Leave {
-            scene: known.place.scene.clone(),
-            player,
-            reason: "kicked",
-        });
-        center.act(actions.into_iter().collect());
-    }
-    Ok(json!({ "kicked": name }))
+        in_force::send_out(center, player).await
+    } else {
+        ended.warning()
+    };
+    warned(json!({ "kicked": name }), warning)
 }
 
 pub(super) fn teleport(center: &Center, arguments: &Arguments) -> Result<Prepared, GmError> {
@@ -99,25 +97,6 @@ pub(super) async fn do_teleport(center: &Center, player: PlayerId, scene: &Run, 
     let call = SceneTeleport { player: player.0, map: map.clone(), position: Some(position) };
     center.scene(scene, &call, SCENE_WITHIN).await.map_err(|err| of_call(&err, "the player has left that scene; try again"))?;
     Ok(json!({ "player": player, "map": map, "x_cm": position.x, "y_cm": position.y }))
-}
-
-/// Ends the live session of an account; `false`: there is none.
-pub(super) fn end_session(center: &Arc<Center>, account: AccountId, code: FaultCode, text: &str) -> bool {
-    let live = center.presence().sessions.get(account).cloned();
-    let Some(live) = live else { return false };
-    if center.link(&live.gate.id).is_some() {
-        center.close_session(&live.gate.id, live.session, code, text.into());
-        return true;
-    }
-    // Its gate is gone, so that nobody else ends it: neither the session nor what it left in the world may come back.
-    let mut presence = center.presence();
-    let mut actions = presence.session_forgotten(live.session);
-    for (player, scene) in presence.others(account, PlayerId(0)) {
-        actions.push(crate::presence::Action::Leave { scene, player, reason: "its session was ended by a GM" });
-    }
-    drop(presence);
-    center.act(actions);
-    true
 }
 
 /// A player by name, online or not.

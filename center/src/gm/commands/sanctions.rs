@@ -4,16 +4,16 @@ use std::{net::IpAddr, sync::Arc};
 
 use proto::{
     client::FaultCode,
-    ids::{AccountId, PlayerId},
-    internal::{AccountFind, Sanction, SanctionAdd, SanctionKind, SanctionLift, SanctionList, SceneMute},
+    ids::AccountId,
+    internal::{AccountFind, Sanction, SanctionAdd, SanctionKind, SanctionLift, SanctionList},
     names,
 };
 use serde_json::{Value, json};
 
 use super::{
-    Effect, Prepared, Target,
-    players::{end_session, nobody, profile, sanction},
-    required,
+    Effect, Prepared, Target, in_force,
+    players::{nobody, profile, sanction},
+    required, warned,
 };
 use crate::{
     center::{Center, now_ms},
@@ -98,16 +98,12 @@ pub(super) async fn do_add(
     let stored = center.dc(&SanctionAdd { sanction: Some(added) }).await.map_err(|err| of_call(&err, "there is no such account"))?;
     let mut result = json!({ "added": stored.sanctions.iter().map(sanction).collect::<Vec<_>>() });
     if kind == SanctionKind::Mute {
-        set_mute(center, account, until(until_ms));
-    } else {
-        let text = if reason.is_empty() { until_text(until_ms) } else { format!("{}: {reason}", until_text(until_ms)) };
-        let sessions = sessions_of(center, &target);
-        for account in &sessions {
-            end_session(center, *account, FaultCode::Banned, &format!("banned {text}"));
-        }
-        result["sessions_closed"] = json!(sessions.len());
+        return Ok(warned(result, in_force::mute(center, account, until(until_ms)).await));
     }
-    Ok(result)
+    let text = if reason.is_empty() { until_text(until_ms) } else { format!("{}: {reason}", until_text(until_ms)) };
+    let ended = in_force::end_sessions(center, &sessions_of(center, &target), FaultCode::Banned, &format!("banned {text}")).await;
+    result["sessions_closed"] = json!(ended.count);
+    Ok(warned(result, ended.warning()))
 }
 
 pub(super) async fn do_lift(center: &Arc<Center>, kind: SanctionKind, target: Target, by: &str) -> Result<Value, GmError> {
@@ -118,24 +114,8 @@ pub(super) async fn do_lift(center: &Arc<Center>, kind: SanctionKind, target: Ta
         _ => "no ban is in force against it",
     };
     let lifted = center.dc(&lift).await.map_err(|err| of_call(&err, none))?;
-    if kind == SanctionKind::Mute {
-        set_mute(center, account, 0);
-    }
-    Ok(json!({ "lifted": lifted.sanctions.iter().map(sanction).collect::<Vec<_>>() }))
-}
-
-/// Here for what center passes on, at the scene for what is said near by.
-fn set_mute(center: &Center, account: AccountId, until_ms: i64) {
-    let mut presence = center.presence();
-    presence.mute(account, until_ms);
-    let players: Vec<_> = presence.others(account, PlayerId(0));
-    drop(presence);
-    for (player, scene) in players {
-        let sent = center.link(&scene.id).map(|link| link.notify(0, &SceneMute { player: player.0, until_ms }));
-        if !matches!(sent, Some(Ok(()))) {
-            tracing::info!(%player, %scene, "the scene is told of the mute when it takes the player again");
-        }
-    }
+    let warning = if kind == SanctionKind::Mute { in_force::mute(center, account, 0).await } else { None };
+    Ok(warned(json!({ "lifted": lifted.sanctions.iter().map(sanction).collect::<Vec<_>>() }), warning))
 }
 
 async fn list(center: &Center, target: Option<Target>) -> Result<Prepared, GmError> {

@@ -40,7 +40,7 @@ fn busy() -> DcConfig {
 async fn running(folder: &Path) -> (Arc<Desk>, tokio::task::JoinHandle<()>) {
     let opened = sqlite::open(folder).unwrap();
     let (desk, writer) = match std::env::var(EIO_VARIABLE) {
-        Err(_) => start::start(folder, &busy(), Rng::new(1), opened).unwrap(),
+        Err(_) => start::start(folder, &busy(), LIMITS.mail_max, Rng::new(1), opened).unwrap(),
         Ok(_) => on_a_failing_disk(opened),
     };
     (Arc::new(desk), tokio::spawn(writer.run()))
@@ -139,7 +139,7 @@ struct Found {
 fn recovered(folder: &Path) -> Found {
     let mut opened = sqlite::open(folder).unwrap();
     let start::Recovered { mut ledger, .. } =
-        start::recover(super::super::Folder::take(folder).unwrap(), &busy(), Rng::new(1), &mut opened).unwrap();
+        start::recover(super::super::Folder::take(folder).unwrap(), &busy(), LIMITS.mail_max, Rng::new(1), &mut opened).unwrap();
     let reader = &opened.readers[0];
     for player in 1..=2 {
         let stored = reader.player(player).unwrap().unwrap();

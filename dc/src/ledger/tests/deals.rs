@@ -144,9 +144,16 @@ fn done(ledger: &mut Ledger, unit: &CommitUnit) -> Result<Lsn, Refusal> {
     ledger.commit(unit, &Elsewhere::new())
 }
 
+/// As [`claimed`], with an empty mailbox of player 2.
+fn mailing() -> (Disk, Ledger) {
+    let (disk, mut ledger) = claimed();
+    ledger.load_mailbox(2, &[]);
+    (disk, ledger)
+}
+
 #[test]
 fn mail_is_sent_once_and_taken_once() {
-    let (_, mut ledger) = claimed();
+    let (_, mut ledger) = mailing();
     let sending = send(5, save("a", 1, 3, record(1, 60, &[])), 40, &[1]);
     let sent = done(&mut ledger, &sending).unwrap();
     assert_eq!(done(&mut ledger, &sending), Ok(sent), "sent again it is not sent twice");
@@ -173,7 +180,7 @@ fn mail_is_sent_once_and_taken_once() {
 
 #[test]
 fn a_mail_goes_to_somebody_and_fits_its_unit() {
-    let (_, mut ledger) = claimed();
+    let (_, mut ledger) = mailing();
     let good = send(5, save("a", 1, 3, record(1, 60, &[1])), 40, &[]);
     let with = |change: &dyn Fn(&mut CommitUnit)| {
         let mut unit = good.clone();
@@ -199,7 +206,7 @@ fn a_mail_goes_to_somebody_and_fits_its_unit() {
 
 #[test]
 fn what_the_journal_gives_back_has_the_mail() {
-    let (disk, mut ledger) = claimed();
+    let (disk, mut ledger) = mailing();
     let before = ledger.lsn();
     ledger.log().take(usize::MAX);
     done(&mut ledger, &send(5, save("a", 1, 3, record(1, 60, &[])), 40, &[1])).unwrap();

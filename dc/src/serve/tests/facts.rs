@@ -197,7 +197,7 @@ async fn what_was_read_of_an_account_is_answered_without_the_store() {
 async fn facts_that_wait_count_as_dirty_and_are_refused_above_the_limit() {
     let folder = tempfile::tempdir().unwrap();
     let small = service::config::DcConfig { dirty_bytes_max: 4_000, ..config() };
-    let (desk, _writer) = start::start(folder.path(), &small, Rng::new(1), sqlite::open(folder.path()).unwrap()).unwrap();
+    let (desk, _writer) = start::start(folder.path(), &small, MAIL_MAX, Rng::new(1), sqlite::open(folder.path()).unwrap()).unwrap();
     let desk = Arc::new(desk); // and nobody stores anything
     let mut taken = 0;
     let refusal = loop {

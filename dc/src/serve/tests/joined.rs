@@ -8,7 +8,7 @@ use crate::{
 
 /// Why dc does not start.
 fn refusal(folder: &Path) -> String {
-    let started = start::start(folder, &config(), Rng::new(5), sqlite::open(folder).unwrap());
+    let started = start::start(folder, &config(), MAIL_MAX, Rng::new(5), sqlite::open(folder).unwrap());
     format!("{:#}", started.err().expect("dc refuses to start"))
 }
 
@@ -92,7 +92,7 @@ async fn a_database_without_its_journal_is_adopted_and_old_owners_are_refused() 
 async fn another_zones_journal_is_refused_and_can_not_be_adopted() {
     let (folder, _, _) = backed_up().await;
     let other = tempfile::tempdir().unwrap();
-    let (desk, writer) = start::start(other.path(), &config(), Rng::new(77), sqlite::open(other.path()).unwrap()).unwrap();
+    let (desk, writer) = start::start(other.path(), &config(), MAIL_MAX, Rng::new(77), sqlite::open(other.path()).unwrap()).unwrap();
     let dc = Dc { desk: Arc::new(desk), writer: tokio::spawn(writer.run()) };
     dc.desk().account_create(AccountCreate { name: "zed".into(), password_hash: "x".into() }).await.unwrap();
     dc.role(1, "Zed").await;
