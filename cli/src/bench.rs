@@ -1,7 +1,8 @@
 //! `zone bench`: how fast, measured so that it can be compared (deploy/bench.md).
 //!
 //! One module a benchmark. What they share: [`document`] is what each prints, [`machine`] tells where it ran and whether it was idle,
-//! [`compare`] runs it and its reference in turn, [`process`] reads what a process has used.
+//! [`compare`] runs it and its reference in turn, [`process`] reads what a process has used, [`part`] starts what needs a process of its own,
+//! [`installed`] finds the programs of others.
 
 mod broadcast;
 mod compare;
@@ -9,10 +10,14 @@ mod dc;
 mod document;
 mod gate;
 mod hostile;
+mod idle;
+mod installed;
 mod login;
 mod machine;
+mod part;
 mod process;
 mod scene;
+mod storm;
 mod zone;
 
 use std::process::ExitCode;
@@ -38,15 +43,19 @@ enum Bench {
     Login(login::Args),
     /// Measure a whole zone full of players from separate processes.
     Zone(zone::Args),
+    /// Measure what a zone does when very many come at once: back from a gate that died, or to log in.
+    Storm(storm::Args),
     /// Measure the ticks of a scene, without sockets.
     Scene(scene::Args),
+    /// Measure what very many connections cost that nobody uses, and a broadcast to all of them.
+    Idle(idle::Args),
     /// Measure how soon what center says to all is with every client.
     Broadcast(broadcast::Args),
     /// Measure what healthy clients notice of slow and hostile ones.
     Hostile(hostile::Args),
     /// Be a part of a benchmark.
     #[command(hide = true)]
-    Part(gate::part::Args),
+    Part(part::Args),
 }
 
 /// Runs a benchmark. None of them fails because of a figure.
@@ -57,9 +66,11 @@ pub(crate) fn run(args: &Args, target: &Target, json: bool) -> anyhow::Result<Ex
         Bench::Dc(args) => dc::run(args, target, json),
         Bench::Login(args) => login::run(args, json),
         Bench::Zone(args) => zone::run(args, target, json),
+        Bench::Storm(args) => storm::run(args, target, json),
         Bench::Scene(args) => scene::run(args, json),
+        Bench::Idle(args) => idle::run(args, json),
         Bench::Broadcast(args) => broadcast::run(args, json),
         Bench::Hostile(args) => hostile::run(args, json),
-        Bench::Part(args) => gate::part::run(args),
+        Bench::Part(args) => part::run(args),
     }
 }

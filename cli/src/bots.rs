@@ -9,8 +9,8 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use client::{
-    Backoff, Connection,
-    bots::{self, BotOptions, Profile, Progress, Report, Tally},
+    Address, Connection,
+    bots::{self, BotOptions, Comeback, Profile, Progress, Report, Tally},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -56,6 +56,12 @@ pub(crate) struct Args {
     /// Bring lost connections back by resume ticket, and do not fail because of them: for tests that kill processes.
     #[arg(long)]
     reconnect: bool,
+    /// A gate where lost connections are brought back, in place of all; may be given several times.
+    #[arg(long, value_name = "ADDRESS", requires = "reconnect", hide = true)]
+    back_at: Vec<Address>,
+    /// Spread what brings lost connections back over so many milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0, hide = true)]
+    back_within_ms: u64,
     /// The number of the first bot.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     first: u32,
@@ -111,9 +117,14 @@ fn options(args: &Args, target: &Target) -> anyhow::Result<BotOptions> {
         logins_per_s: args.logins_per_s.max(1),
         seed: args.seed,
         prefix: args.prefix.clone(),
-        reconnect: args.reconnect.then(Backoff::default),
+        reconnect: comeback(args),
         ..BotOptions::new(args.gates.addresses(target)?, args.count as usize, args.duration)
     })
+}
+
+fn comeback(args: &Args) -> Option<Comeback> {
+    let spread = Duration::from_millis(args.back_within_ms);
+    args.reconnect.then(|| Comeback { gates: args.back_at.clone(), spread, ..Comeback::default() })
 }
 
 async fn here(mut options: BotOptions, bar: &ProgressBar) -> anyhow::Result<Report> {
@@ -135,7 +146,7 @@ async fn in_processes(args: &Args, options: &BotOptions, bar: &ProgressBar) -> a
         seed: args.seed,
         prefix: args.prefix.clone(),
         logins_per_s: options.logins_per_s,
-        reconnect: args.reconnect,
+        reconnect: comeback(args),
     };
     let mut crew = Crew::start(&plan)?;
     let shown = |progress: &Progress| show(bar, progress, options.count);

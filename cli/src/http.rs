@@ -12,6 +12,8 @@ use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use service::config::ProcessConfig;
 
+use crate::prometheus;
+
 /// How long connecting may take: the ports are on the zone's own network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer may take.
@@ -29,6 +31,11 @@ impl Answer {
     /// The body as JSON.
     pub(crate) fn json(&self) -> anyhow::Result<serde_json::Value> {
         serde_json::from_slice(&self.body).with_context(|| format!("read the answer ({}) as JSON", self.status))
+    }
+
+    /// A counter or gauge in a body that came from `/metrics`: [`prometheus::sum`].
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        prometheus::sum(&String::from_utf8_lossy(&self.body), name)
     }
 }
 

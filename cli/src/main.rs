@@ -13,6 +13,7 @@ mod healthcheck;
 mod http;
 mod logs;
 mod output;
+mod prometheus;
 mod replay;
 mod run;
 mod status;

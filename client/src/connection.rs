@@ -149,6 +149,18 @@ impl Connection {
         backoff: &Backoff,
         random: &mut Random,
     ) -> Result<(Self, Resumed), ConnectionError> {
+        Self::reconnect_telling(gates, options, session, backoff, random, |_| ()).await
+    }
+
+    /// As [`Connection::reconnect`]; `failed` is told why each attempt failed.
+    pub(crate) async fn reconnect_telling(
+        gates: &[Address],
+        options: &ConnectOptions,
+        session: &Session,
+        backoff: &Backoff,
+        random: &mut Random,
+        mut failed: impl FnMut(&ConnectionError),
+    ) -> Result<(Self, Resumed), ConnectionError> {
         let started = Instant::now();
         let mut attempt = 0u32;
         loop {
@@ -158,6 +170,7 @@ impl Connection {
                 Ok(resumed) => return Ok(resumed),
                 Err(error) => error,
             };
+            failed(&error);
             if !error.is_resumable() || backoff.give_up <= started.elapsed() {
                 return Err(error);
             }

@@ -37,6 +37,8 @@ pub(crate) struct State {
     used_tickets: Vec<Bytes>,
     pub(crate) acks: Vec<client::HeartbeatAck>,
     pub(crate) programs: Vec<String>,
+    /// Who waits to log in: whoever asks is told each place down to the first.
+    pub(crate) waiting: u32,
     /// Where the next character is said to be in place of where it is.
     pub(crate) lie: Option<Position>,
 }
@@ -305,6 +307,9 @@ impl State {
         let older: Vec<u64> = self.sessions.iter().filter(|(_, session)| same(session)).map(|(id, _)| *id).collect();
         older.into_iter().for_each(|older| self.close(older, FaultCode::LoggedInElsewhere));
         self.sessions.get_mut(&id).unwrap().account = Some(login.account);
+        for position in (1..=self.waiting).rev() {
+            self.say(id, 0, &client::Queued { position, ..client::Queued::default() });
+        }
         self.say(id, frame.seq(), &logged_in);
         self.ticket(id);
     }

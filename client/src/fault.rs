@@ -127,6 +127,17 @@ impl RequestError {
     }
 }
 
+/// Why [`crate::Connection::ask`] has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The connection is lost or was closed, or it took nothing more.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The connection is good, but there is no answer.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

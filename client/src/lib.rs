@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+mod ask;
 pub mod bots;
 mod client;
 pub mod connection;
@@ -34,7 +35,7 @@ pub use address::{Address, AddressError, Scheme};
 pub use client::{Client, ClientOptions, Reconnect};
 pub use connection::{Backoff, ConnectOptions, Connection};
 pub use events::{Event, Events, Lost};
-pub use fault::{ConnectionError, Fault, RequestError};
+pub use fault::{AskError, ConnectionError, Fault, RequestError};
 pub use quiet::QuietConnection;
 pub use session::Session;
 pub use tls::Roots;

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use proto::{
-    ClientMessage, Frame,
+    ClientMessage,
     client::{
-        Announcement, Bye, CellChanges, CellMoves, CreateRole, Enter, Entered, FaultCode, FriendList, Friends, Heartbeat, Login, Position,
-        Register, RoleCreated, Said, Say,
+        Announcement, Bye, CellChanges, CellMoves, CreateRole, Enter, Entered, FaultCode, FriendList, Friends, Heartbeat, LoggedIn, Login,
+        Position, Register, Registered, RoleCreated, Said, Say,
     },
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -199,25 +199,14 @@ fn other_roots() -> Roots {
     Roots::from_pem(other.cert.pem().as_bytes()).unwrap()
 }
 
-async fn ask<M: ClientMessage>(connection: &mut Connection, message: &M) -> Frame {
-    let seq = connection.queue(message).unwrap();
-    loop {
-        let frame = connection.next().await.unwrap();
-        if frame.seq() == seq {
-            return frame;
-        }
-    }
-}
-
 /// Bob in the world, with his socket taken from the runtime.
 async fn join_quietly(zone: &FakeZone, options: &ConnectOptions) -> QuietConnection {
     let mut connection = Connection::greet(&zone.address, options).await.unwrap();
     let (account, password) = ("bob".to_owned(), "correct-horse".to_owned());
-    ask(&mut connection, &Register { account: account.clone(), password: password.clone() }).await;
-    ask(&mut connection, &Login { account, password }).await;
-    let created: RoleCreated = ask(&mut connection, &CreateRole { name: "bob".into() }).await.decode().unwrap();
-    let entered = ask(&mut connection, &Enter { player: created.role.unwrap().player }).await;
-    assert_eq!(entered.kind(), Entered::KIND);
+    connection.ask::<_, Registered>(&Register { account: account.clone(), password: password.clone() }, SOON).await.unwrap();
+    connection.ask::<_, LoggedIn>(&Login { account, password }, SOON).await.unwrap();
+    let created: RoleCreated = connection.ask(&CreateRole { name: "bob".into() }, SOON).await.unwrap();
+    connection.ask::<_, Entered>(&Enter { player: created.role.unwrap().player }, SOON).await.unwrap();
     QuietConnection::new(connection).unwrap()
 }
 
@@ -259,7 +248,7 @@ async fn a_quiet_connection_speaks_and_hears_on_every_scheme() {
         zone.broadcast(&CellChanges { left: many, ..CellChanges::default() });
         assert_eq!(fetched::<CellChanges>(&mut quiet).await.unwrap().left.len(), 30_000);
         let mut woken = quiet.into_connection().unwrap();
-        assert_eq!(ask(&mut woken, &FriendList {}).await.kind(), Friends::KIND);
+        woken.ask::<_, Friends>(&FriendList {}, SOON).await.unwrap();
     }
 }
 

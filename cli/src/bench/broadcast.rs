@@ -11,6 +11,7 @@ use super::{
     compare::Compared,
     document::{Begun, Percentiles},
     gate::{
+        bare_round,
         clients::{Act, Clients},
         per_cpu_s, rates,
         reference::{Reference, Sending},
@@ -70,18 +71,15 @@ pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
             clients.begin(Act::Read, args.duration, 0.0)?;
             let said = broadcast_for(&rig, args.duration);
             let outcome = clients.end()?;
-            reach_ms = outcome.latency_ms;
+            reach_ms = outcome.latency_ms();
             missed += (said * u64::from(args.connections)).saturating_sub(outcome.frames);
             Ok(per_cpu_s(outcome.frames, &before, &rig.usage()?))
         },
         || {
-            let before = sender.usage()?;
-            raw.begin(Act::Read, args.duration, 0.0)?;
-            let for_ms = u64::try_from(args.duration.as_millis()).unwrap_or(u64::MAX);
-            sender.send(&Sending { bytes: chat().bytes().len(), for_ms, hz: BROADCASTS_HZ })?;
-            let outcome = raw.end()?;
-            reach_ms_reference = outcome.latency_ms;
-            Ok(per_cpu_s(outcome.frames, &before, &sender.usage()?))
+            let sending = Sending::lasting(chat().bytes().len(), args.duration, BROADCASTS_HZ);
+            let (outcome, rate) = bare_round(&mut sender, &mut raw, &sending)?;
+            reach_ms_reference = outcome.latency_ms();
+            Ok(rate)
         },
     )?;
     let workload = Workload {

@@ -1,16 +1,16 @@
 //! `zone bench gate`: what a gate's forwarding, fan-out, idle connections and tickets cost, beside what does only the system calls.
 //!
 //! The gate is a real one in a process of its own ([`rig`], with made-up [`backends`] behind it), and so are its clients
-//! ([`clients`], each a [`client`], and [`tickets`]) and what it is compared with ([`reference`]); [`part`] starts the latter two. Rates
-//! are for each second of processor time of the measured process, so that clients on the same machine do not count.
+//! ([`clients`], each a [`client`], and [`tickets`]) and what it is compared with ([`reference`]). Rates are for each second of processor
+//! time of the measured process, so that clients on the same machine do not count.
 
 mod backends;
 pub(crate) mod client;
 pub(crate) mod clients;
 pub(crate) mod hostile_clients;
-pub(crate) mod part;
 pub(crate) mod reference;
 pub(crate) mod rig;
+mod schedule;
 mod tickets;
 
 use std::{process::ExitCode, time::Duration};
@@ -21,30 +21,29 @@ use serde::Serialize;
 use self::{
     clients::{Act, Clients, Outcome},
     reference::{Reference, Sending},
-    rig::{ACCEPTS_PER_S_MAX, Rig},
+    rig::{ACCEPTS_PER_S_MAX, Rig, WALKING_BYTES},
 };
 use super::{
     compare::Compared,
     document::{Begun, Percentiles},
     process::Usage,
 };
-use crate::bots::span;
+use crate::{bots::span, tables::bytes};
 
 /// Messages a second of each client that sends; the zone's limit for moves is 25.
 const SENDS_PER_S: f64 = 20.0;
 /// Ticks a second, where they are not as many as go.
 const TICK_HZ: f64 = 10.0;
-/// What is sent to all clients: bytes for each, whether from the nine cells that it sees, and ticks a second (0: as many as go).
-const FAN_OUTS: [(usize, bool, f64); 5] =
-    [(64, false, TICK_HZ), (200, false, TICK_HZ), (1000, false, TICK_HZ), (1000, true, TICK_HZ), (200, false, 0.0)];
+/// Bytes of the one frame that each client is sent in a tick, and ticks a second (0: as many as go).
+const FAN_OUTS: [(usize, f64); 4] = [(64, TICK_HZ), (WALKING_BYTES, TICK_HZ), (1000, TICK_HZ), (WALKING_BYTES, 0.0)];
 /// Until what connecting has left behind is over.
 const CALM: Duration = Duration::from_millis(500);
 
 /// How many, and how long.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How many clients.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=18_000))]
+    /// How many clients; a relay beside which the gate is measured has two sockets for each.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=9_500))]
     connections: u32,
     /// How long each round of each figure measures.
     #[arg(long = "for", value_name = "TIME", default_value = "2s", value_parser = span)]
@@ -73,7 +72,7 @@ struct Figures {
 /// What a connection costs that nobody uses.
 #[derive(Serialize)]
 struct Idle {
-    /// Memory of the gate's process for each client, logged in, in the world and in ten groups.
+    /// Memory of the gate's process for each client, logged in, in the world, in its group and in that of all.
     bytes_each: f64,
     /// The same after all that was measured.
     bytes_each_afterwards: f64,
@@ -89,16 +88,18 @@ struct Forward {
     latency_ms_reference: Percentiles,
 }
 
-/// An update to every client, in each tick.
+/// One frame to every client in each tick, from the group of those who stand where it stands.
 #[derive(Serialize)]
 struct FanOut {
-    bytes: usize,
-    /// Whether the update comes from the nine cells that each client sees.
-    cells: bool,
+    frame_bytes: usize,
+    clients_of_group: u32,
     /// 0: as many as go.
     ticks_per_s: f64,
+    /// What came to the clients in the last round.
+    frames: u64,
+    bytes: u64,
     /// Beside bare sends of as many bytes.
-    updates_per_cpu_s: Compared,
+    frames_per_cpu_s: Compared,
     latency_ms: Percentiles,
     latency_ms_reference: Percentiles,
 }
@@ -171,7 +172,7 @@ fn round_trips(
     let before = usage()?;
     clients.begin(Act::Echo, args.duration, SENDS_PER_S)?;
     let outcome = clients.end()?;
-    *latency = outcome.latency_ms;
+    *latency = outcome.latency_ms();
     Ok(per_cpu_s(outcome.frames, &before, &usage()?))
 }
 
@@ -181,38 +182,41 @@ fn fan_out(args: &Args, rig: &Rig, clients: &mut Clients) -> anyhow::Result<Vec<
     let mut sender = Reference::sender()?;
     let mut raw = Clients::raw(sender.address(), args.connections)?;
     let mut measured = Vec::new();
-    for (bytes, cells, ticks_per_s) in FAN_OUTS {
-        let (mut ours, mut theirs) = (Percentiles::default(), Percentiles::default());
-        let updates_per_cpu_s = Compared::measure(
+    for (frame_bytes, ticks_per_s) in FAN_OUTS {
+        let (mut ours, mut theirs) = (Outcome::default(), Outcome::default());
+        let frames_per_cpu_s = Compared::measure(
             args.rounds as usize,
             || {
                 let before = rig.usage()?;
-                let outcome = published(args, rig, clients, (bytes, cells, ticks_per_s))?;
-                ours = outcome.latency_ms;
-                let updates = outcome.frames / if cells { backends::CELLS_OF_CLIENT } else { 1 };
-                Ok(per_cpu_s(updates, &before, &rig.usage()?))
+                ours = published(args, rig, clients, frame_bytes, ticks_per_s)?;
+                Ok(per_cpu_s(ours.frames, &before, &rig.usage()?))
             },
             || {
-                let before = sender.usage()?;
-                raw.begin(Act::Read, args.duration, 0.0)?;
-                let for_ms = u64::try_from(args.duration.as_millis()).unwrap_or(u64::MAX);
-                sender.send(&Sending { bytes, for_ms, hz: ticks_per_s })?;
-                let outcome = raw.end()?;
-                theirs = outcome.latency_ms;
-                Ok(per_cpu_s(outcome.frames, &before, &sender.usage()?))
+                let rate;
+                (theirs, rate) = bare_round(&mut sender, &mut raw, &Sending::lasting(frame_bytes, args.duration, ticks_per_s))?;
+                Ok(rate)
             },
         )?;
-        measured.push(FanOut { bytes, cells, ticks_per_s, updates_per_cpu_s, latency_ms: ours, latency_ms_reference: theirs });
+        measured.push(FanOut {
+            frame_bytes,
+            clients_of_group: backends::CLIENTS_OF_GROUP,
+            ticks_per_s,
+            frames: ours.frames,
+            bytes: ours.bytes,
+            frames_per_cpu_s,
+            latency_ms: ours.latency_ms(),
+            latency_ms_reference: theirs.latency_ms(),
+        });
     }
     Ok(measured)
 }
 
-fn published(args: &Args, rig: &Rig, clients: &mut Clients, (bytes, cells, hz): (usize, bool, f64)) -> anyhow::Result<Outcome> {
+fn published(args: &Args, rig: &Rig, clients: &mut Clients, frame_bytes: usize, hz: f64) -> anyhow::Result<Outcome> {
     clients.begin(Act::Read, args.duration, 0.0)?;
     let (started, mut tick) = (std::time::Instant::now(), 0u32);
     while started.elapsed() < args.duration {
         tick += 1;
-        rig.tick(tick.into(), bytes, cells);
+        rig.tick(tick.into(), frame_bytes);
         if 0.0 < hz {
             std::thread::sleep((Duration::from_secs_f64(1.0 / hz) * tick).saturating_sub(started.elapsed()));
         } else {
@@ -220,6 +224,16 @@ fn published(args: &Args, rig: &Rig, clients: &mut Clients, (bytes, cells, hz): 
         }
     }
     clients.end()
+}
+
+/// A bare sender sends: what came to its clients, and how many frames for a second of its processor time.
+pub(crate) fn bare_round(sender: &mut Reference, raw: &mut Clients, sending: &Sending) -> anyhow::Result<(Outcome, f64)> {
+    let before = sender.usage()?;
+    raw.begin(Act::Read, Duration::from_millis(sending.for_ms), 0.0)?;
+    sender.send(sending)?;
+    let outcome = raw.end()?;
+    let rate = per_cpu_s(outcome.frames, &before, &sender.usage()?);
+    Ok((outcome, rate))
 }
 
 // ---- tickets
@@ -263,12 +277,15 @@ fn told(figures: &Figures) -> String {
             latency_ms_reference.p99
         ));
     }
-    for FanOut { bytes, cells, ticks_per_s, updates_per_cpu_s: compared, latency_ms, latency_ms_reference } in fan_out {
-        let from = if *cells { "nine cells" } else { "one group" };
+    for FanOut { frame_bytes, clients_of_group, ticks_per_s, frames, bytes: came, frames_per_cpu_s, latency_ms, latency_ms_reference } in
+        fan_out
+    {
         let pace = if *ticks_per_s == 0.0 { "flat out".to_owned() } else { format!("at {ticks_per_s} Hz") };
         lines.push(format!(
-            "fan-out of {bytes} bytes from {from} {pace}: {} updates; p99 {:.1} ms to {:.1} ms",
-            rates(compared),
+            "fan-out of one frame of {frame_bytes} bytes a tick to groups of {clients_of_group} {pace}: {frames} frames and {} came in a round; \
+             {} frames; p99 {:.1} ms to {:.1} ms",
+            bytes(*came),
+            rates(frames_per_cpu_s),
             latency_ms.p99,
             latency_ms_reference.p99
         ));

@@ -12,13 +12,11 @@ use super::{
     gate::{
         clients::{Act, Clients},
         hostile_clients::{Harm, HostileClients},
-        rig::Rig,
+        rig::{Rig, WALKING_BYTES},
     },
 };
 use crate::bots::span;
 
-/// What each healthy client gets in each tick, from the nine cells that it sees.
-const TICK_BYTES: usize = 1000;
 const TICK_HZ: f64 = 10.0;
 /// Connections a second that the gate takes, as in a zone file that says nothing of it.
 const ACCEPTS_PER_S: u32 = 2000;
@@ -107,11 +105,11 @@ fn watched(args: &Args, rig: &Rig, healthy: &mut Clients) -> anyhow::Result<(Per
     let (started, mut tick) = (Instant::now(), 0u32);
     while started.elapsed() < args.duration {
         tick += 1;
-        rig.tick(tick.into(), TICK_BYTES, true);
+        rig.tick(tick.into(), WALKING_BYTES);
         std::thread::sleep((Duration::from_secs_f64(1.0 / TICK_HZ) * tick).saturating_sub(started.elapsed()));
     }
     let outcome = healthy.end()?;
-    Ok((outcome.latency_ms, outcome.lost))
+    Ok((outcome.latency_ms(), outcome.lost))
 }
 
 fn told(figures: &Figures) -> String {

@@ -1,6 +1,6 @@
 //! What a process has used, as the kernel counts it.
 
-use std::path::PathBuf;
+use std::{ops::Add, path::PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -12,6 +12,19 @@ pub(crate) struct Usage {
     pub system_s: f64,
     pub rss_bytes: u64,
     pub rss_peak_bytes: u64,
+}
+
+impl Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            user_s: self.user_s + other.user_s,
+            system_s: self.system_s + other.system_s,
+            rss_bytes: self.rss_bytes + other.rss_bytes,
+            rss_peak_bytes: self.rss_peak_bytes + other.rss_peak_bytes,
+        }
+    }
 }
 
 impl Usage {

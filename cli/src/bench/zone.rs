@@ -50,9 +50,12 @@ pub(crate) struct Args {
     /// Players.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     players: u32,
-    /// Ticks a second of the zone, and moves a second of each player.
+    /// Ticks a second of the zone: as often every player is told what moved.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=20))]
     hz: u32,
+    /// Moves a second of each player (as many as ticks).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20))]
+    moves_hz: Option<u32>,
     /// How long a round is measured.
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = span)]
     duration: Duration,
@@ -112,6 +115,10 @@ impl Args {
         })
     }
 
+    fn moves_hz(&self) -> u32 {
+        self.moves_hz.unwrap_or(self.hz)
+    }
+
     fn processes(&self) -> u32 {
         self.processes.unwrap_or(self.players.div_ceil(BOTS_A_PROCESS))
     }
@@ -156,12 +163,12 @@ async fn measure(args: &Args, wanted: &Wanted, folder: &Path, bar: &ProgressBar)
         processes: args.processes(),
         duration: args.duration,
         profile: args.profile,
-        hz: args.hz,
+        hz: args.moves_hz(),
         drain_hz: Some(DRAIN_HZ.min(args.hz)),
         seed: args.seed,
         prefix: None,
         logins_per_s: args.logins_per_s,
-        reconnect: false,
+        reconnect: None,
     };
     let began = Instant::now();
     let mut crew = Crew::start(&plan)?;
@@ -201,7 +208,8 @@ async fn one_round(args: &Args, rig: &Rig, crew: &mut Crew) -> anyhow::Result<Ro
     tokio::time::sleep(PAUSE).await;
     let traffic = Traffic {
         for_ms: u64::try_from(args.duration.as_millis()).context("count the round's milliseconds")?,
-        hz: (gates.writes / f64::from(args.players) / took.as_secs_f64()).max(0.1),
+        down_hz: (gates.writes / f64::from(args.players) / took.as_secs_f64()).max(0.1),
+        up_hz: (gates.frames_in / f64::from(args.players) / took.as_secs_f64()).max(0.1),
         down_bytes: (gates.sent_bytes / gates.writes.max(1.0)).round() as usize,
         up_bytes: (gates.received_bytes / gates.frames_in.max(1.0)).round() as usize,
         drain_hz: f64::from(DRAIN_HZ.min(args.hz)),

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 use anyhow::{Context, bail};
 use client::{
     Address,
-    bots::{Profile, Progress, Tally},
+    bots::{Comeback, Profile, Progress, Tally},
     random::Random,
 };
 use tokio::{
@@ -36,7 +36,8 @@ pub(crate) struct Plan {
     pub(crate) prefix: Option<String>,
     /// Of all processes together.
     pub(crate) logins_per_s: u32,
-    pub(crate) reconnect: bool,
+    /// How lost connections are brought back; its backoff is always the SDK's.
+    pub(crate) reconnect: Option<Comeback>,
 }
 
 impl Plan {
@@ -66,7 +67,9 @@ impl Plan {
         if let Some(ca) = &self.ca {
             give("--ca", ca.display().to_string());
         }
-        if self.reconnect {
+        if let Some(comeback) = &self.reconnect {
+            give("--back-within-ms", comeback.spread.as_millis().to_string());
+            comeback.gates.iter().for_each(|gate| give("--back-at", gate.to_string()));
             args.push("--reconnect".to_owned());
         }
         args
@@ -117,7 +120,33 @@ impl Crew {
 
     /// Has the bots act: for `warm_up`, and then for the plan's duration, in which they are counted. They stand still again afterwards.
     pub(crate) async fn act(&mut self, warm_up: Duration) -> anyhow::Result<()> {
-        let mut line = serde_json::to_string(&Order::Act { warm_up_ms: warm_up.as_millis() as u64 }).context("write an order")?;
+        self.order(&Order::Act { warm_up_ms: warm_up.as_millis() as u64 }).await
+    }
+
+    /// Has the bots act until they are told otherwise. Gives what they counted since they last began to be counted.
+    pub(crate) async fn lap(&mut self) -> anyhow::Result<Tally> {
+        self.order(&Order::Lap).await?;
+        self.counted(|_| ()).await
+    }
+
+    /// Waits until the bots that act are as far as wanted. Cancel-safe: what is waited for in vain has still been heard.
+    pub(crate) async fn until(&mut self, mut wanted: impl FnMut(&Progress) -> bool) -> anyhow::Result<()> {
+        loop {
+            match self.words.recv().await {
+                Some((index, Some(Said::Progress(progress)))) => {
+                    self.members[index].progress = progress;
+                    if wanted(&self.progress()) {
+                        return Ok(());
+                    }
+                }
+                Some((_, Some(_))) => {}
+                Some((_, None)) | None => bail!("hear a process of bots: it ended"),
+            }
+        }
+    }
+
+    async fn order(&mut self, order: &Order) -> anyhow::Result<()> {
+        let mut line = serde_json::to_string(order).context("write an order")?;
         line.push('\n');
         for member in &mut self.members {
             let orders = member.orders.as_mut().context("steer a process of bots that was told to end")?;
@@ -142,6 +171,10 @@ impl Crew {
         Ok(self.sum(&tallies))
     }
 
+    fn progress(&self) -> Progress {
+        self.members.iter().fold(Progress::default(), |sum, member| sum.and(&member.progress))
+    }
+
     fn sum(&self, tallies: &[Box<Tally>]) -> Tally {
         let mut sum = Tally::of_nobody(self.profile);
         tallies.iter().for_each(|tally| sum.add(tally));
@@ -155,7 +188,7 @@ impl Crew {
             match self.words.recv().await {
                 Some((index, Some(Said::Progress(progress)))) => {
                     self.members[index].progress = progress;
-                    shown(&self.members.iter().fold(Progress::default(), |sum, member| sum.and(&member.progress)));
+                    shown(&self.progress());
                 }
                 Some((index, Some(said))) => found[index] = wanted(said).or(found[index].take()),
                 Some((index, None)) if found[index].is_some() => {}
@@ -199,7 +232,7 @@ mod tests {
             seed: 1,
             prefix: None,
             logins_per_s: 100,
-            reconnect: false,
+            reconnect: None,
         }
     }
 

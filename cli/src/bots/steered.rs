@@ -18,6 +18,8 @@ const ORDERS_MAX: usize = 4;
 pub(super) enum Order {
     /// Let them act; count them after so long.
     Act { warm_up_ms: u64 },
+    /// Say what they counted since they last began to be counted, and let them act on, counted anew.
+    Lap,
 }
 
 /// What it says.
@@ -72,10 +74,23 @@ fn listen() -> (mpsc::Receiver<Order>, oneshot::Receiver<()>) {
 async fn follow(bots: &Run, mut orders: mpsc::Receiver<Order>) {
     bots.gather().await;
     say(&Said::Gathered);
-    while let Some(Order::Act { warm_up_ms }) = orders.recv().await {
-        bots.act(Duration::from_millis(warm_up_ms)).await;
-        let tally = bots.tally();
-        bots.rest();
+    let mut is_walking = false;
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            () = bots.keep_telling(), if is_walking => None,
+        };
+        let tally = match order {
+            None => return,
+            Some(Order::Act { warm_up_ms }) => {
+                bots.act(Duration::from_millis(warm_up_ms)).await;
+                let tally = bots.tally();
+                bots.rest();
+                tally
+            }
+            Some(Order::Lap) => bots.lap(),
+        };
+        is_walking = matches!(order, Some(Order::Lap));
         say(&Said::Counted(Box::new(tally)));
     }
 }

@@ -1,8 +1,9 @@
-//! `zone bench zone` on a handful of players: it brings its zone up, fills it from separate processes, and prints the whole document.
+//! Benchmarks on a handful of players or clients: each brings up what it measures, fills it from separate processes, and prints the
+//! whole document.
 
 use serde_json::Value;
 
-use crate::harness::{said, zone_command};
+use crate::harness::{printed, said, zone_command};
 
 const PLAYERS: u64 = 80;
 
@@ -14,7 +15,7 @@ fn zone_bench_zone_prints_its_document_and_drops_nobody() {
     let more = ["--profile", "crowd", "--processes", "2", "--repeat", "2", "--tls", "--json"];
     let output = zone_command(folder.path(), &[&args[..], &more[..]].concat()).output().expect("run `zone bench zone`");
     assert!(output.status.success(), "{}", said(&output));
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|err| panic!("no JSON: {err}: {}", said(&output)));
+    let document = printed(&output);
 
     for field in ["bench", "commit", "optimised", "machine", "idle", "workload", "figures"] {
         assert!(!document[field].is_null(), "{field} is missing: {document:#}");
@@ -51,6 +52,41 @@ fn whole_round(round: &Value) {
     }
     assert!(processes.iter().all(|process| 0 < process["rss_peak_bytes"].as_u64().unwrap_or(0)), "{round:#}");
     assert!(0.0 < round["reference"]["writes_per_s"].as_f64().unwrap_or(0.0), "{round:#}");
+}
+
+/// The document of a benchmark that needs no folder of its own.
+fn document(args: &[&str]) -> Value {
+    let output = zone_command(std::path::Path::new("."), &[&["bench"], args, &["--json"]].concat()).output().expect("run `zone bench`");
+    assert!(output.status.success(), "{}", said(&output));
+    printed(&output)
+}
+
+#[test]
+fn zone_bench_gate_sends_each_client_one_frame_a_tick() {
+    let document = document(&["gate", "--connections", "20", "--for", "1s", "--rounds", "1"]);
+    let figures = &document["figures"];
+    let (forward, fan_out) = (figures["forward"].as_array().expect("a list"), figures["fan_out"].as_array().expect("a list"));
+    assert_eq!(forward[0]["beside"], "a bare relay", "{document:#}");
+    for measured in forward.iter().chain(fan_out) {
+        assert!(0 < measured["latency_ms"]["count"].as_u64().unwrap_or(0), "{measured:#}");
+        assert!(0 < measured["latency_ms_reference"]["count"].as_u64().unwrap_or(0), "{measured:#}");
+    }
+    for measured in fan_out {
+        let of = |key: &str| measured[key].as_u64().unwrap_or_else(|| panic!("{key} is missing: {measured:#}"));
+        assert!(0 < of("frames") && of("frames") * of("frame_bytes") <= of("bytes"), "{measured:#}");
+        // A second has ten ticks at the most, however busy the machine is.
+        assert!(measured["ticks_per_s"] == 0.0 || of("frames") <= 10 * 20, "{measured:#}");
+    }
+}
+
+#[test]
+fn zone_bench_idle_reaches_everybody_at_all_gates() {
+    let document = document(&["idle", "--connections", "51", "--gates", "2", "--for", "3s", "--rounds", "2"]);
+    let figures = &document["figures"];
+    assert_eq!((document["workload"]["gates"].as_u64(), figures["lost"].as_u64()), (Some(2), Some(0)), "{document:#}");
+    assert_eq!(figures["broadcast"]["missed"], 0, "{document:#}");
+    assert_eq!(figures["broadcast"]["reach_ms"]["count"], 2 * 51, "{document:#}");
+    assert!(0 < figures["broadcast"]["reach_ms_reference"]["count"].as_u64().unwrap_or(0), "{document:#}");
 }
 
 #[test]

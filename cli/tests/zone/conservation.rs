@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    process::Child,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -37,7 +36,7 @@ fn zone_conserves_coins_and_items_when_dc_is_killed_fifty_times_under_two_hundre
     let zone = Zone::start_in(owner.path());
     let (count, seeded) = (BOTS.to_string(), seed.0.to_string());
     let args = ["bots", "--count", &count, "--for", BOTS_FOR, "--profile", "trade", "--reconnect", "--seed", &seeded, "--json"];
-    let bots = Bots(Some(zone.spawn(&args)));
+    let bots = zone.spawn(&args);
     trades_after(&zone, 0.0, TRADING_WITHIN);
     let made = Held::made(&zone);
 
@@ -186,26 +185,4 @@ fn items_made(events: &Value) -> BTreeSet<String> {
         }
     }
     items
-}
-
-/// Bots in the background, ended with the test.
-struct Bots(Option<Child>);
-
-impl Bots {
-    /// Has them say goodbye, and takes their report, whatever their exit code.
-    fn end(mut self) -> Value {
-        let bots = self.0.take().expect("the bots run");
-        signal(i32::try_from(bots.id()).expect("a process id fits"), Signal::SIGINT);
-        let output = bots.wait_with_output().expect("wait for the bots");
-        serde_json::from_slice(&output.stdout).expect("the bots print JSON")
-    }
-}
-
-impl Drop for Bots {
-    fn drop(&mut self) {
-        if let Some(bots) = &mut self.0 {
-            let _ = bots.kill();
-            let _ = bots.wait();
-        }
-    }
 }

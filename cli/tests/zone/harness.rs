@@ -11,6 +11,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::prometheus;
+
 /// How long a condition may take before the test gives up: generous, because a test machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -115,8 +117,8 @@ impl Zone {
     }
 
     /// Starts `zone ARGS` on this zone, its standard output kept.
-    pub fn spawn(&self, args: &[&str]) -> Child {
-        zone_command(&self.folder, args).stdout(Stdio::piped()).spawn().expect("start `zone`")
+    pub fn spawn(&self, args: &[&str]) -> Background {
+        Background::start(zone_command(&self.folder, args).stdout(Stdio::piped()))
     }
 
     /// Runs `zone ARGS --json` and takes its document; it must exit with 0.
@@ -125,8 +127,7 @@ impl Zone {
         args.push("--json");
         let output = self.zone(&args);
         assert!(output.status.success(), "`zone {}` failed: {}", args.join(" "), said(&output));
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|err| panic!("`zone {}` printed no JSON: {err}: {}", args.join(" "), said(&output)))
+        printed(&output)
     }
 
     /// `zone status`, whatever its exit code.
@@ -150,9 +151,7 @@ impl Zone {
 
     /// The sum over all labels of a metric of a process; 0 before it has counted anything, and while nobody answers.
     pub fn metric(&self, id: &str, name: &str) -> f64 {
-        let text = self.admin(id, "/metrics").unwrap_or_default();
-        let values = text.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with(['{', ' ']));
-        values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        prometheus::sum(&self.admin(id, "/metrics").unwrap_or_default(), name)
     }
 
     /// What a process answers at its admin port; none: it does not.
@@ -209,6 +208,48 @@ impl Drop for Zone {
             }
         }
     }
+}
+
+/// A program in the background; it is killed with the test.
+pub struct Background(Option<Child>);
+
+impl Background {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Self {
+        Self(Some(command.spawn().expect("start a program")))
+    }
+
+    /// The JSON that it prints until its end; it must exit with 0.
+    pub fn document(self) -> Value {
+        let output = self.output();
+        assert!(output.status.success(), "it failed: {}", said(&output));
+        printed(&output)
+    }
+
+    /// Asks it to end, and takes the JSON that it printed, whatever its exit code.
+    pub fn end(self) -> Value {
+        let pid = self.0.as_ref().expect("it runs").id();
+        signal(i32::try_from(pid).expect("a process id fits"), nix::sys::signal::Signal::SIGINT);
+        printed(&self.output())
+    }
+
+    fn output(mut self) -> Output {
+        self.0.take().expect("it runs").wait_with_output().expect("wait for a program")
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(program) = &mut self.0 {
+            let _ = program.kill();
+            let _ = program.wait();
+        }
+    }
+}
+
+/// The JSON document that a program printed.
+pub fn printed(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|err| panic!("no JSON: {err}: {}", said(output)))
 }
 
 /// The zone file of test zones: the development zone on free ports with a short resume window.

@@ -4,7 +4,6 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    process::Child,
     time::{Duration, Instant},
 };
 
@@ -12,7 +11,6 @@ use proto::{
     Frame,
     client::{Hello, Say},
 };
-use serde_json::Value;
 
 use crate::harness::{PATIENCE, Zone, zone_file};
 
@@ -81,7 +79,7 @@ fn zone_healthy_players_are_not_dropped_by_slow_and_hostile_clients() {
     assert!(after < before + GROWTH_BYTES_MAX, "the gate grew from {before} to {after} bytes");
     drop(silent);
     zone.until("nobody is left but the bots", |_| zone.metric("gate-1", "paifang_gate_sessions") <= HEALTHY as f64);
-    let report = report(bots);
+    let report = bots.document();
     assert_eq!((report["logged_in"].as_u64(), report["disconnects"].as_u64()), (Some(HEALTHY), Some(0)), "{report:#}");
     assert_eq!(report["errors"]["wrong_updates"], 0, "{report:#}");
     assert!(zone.stop().success());
@@ -105,17 +103,11 @@ fn zone_gate_without_files_left_keeps_who_is_there_and_waits_without_spinning() 
     let used = cpu_ticks(pid) - used;
     assert!(used < 100, "{used} hundredths of a second of processor time in two seconds");
     drop(crowd);
-    let report = report(bots);
+    let report = bots.document();
     assert_eq!((report["logged_in"].as_u64(), report["disconnects"].as_u64()), (Some(10), Some(0)), "{report:#}");
     let newcomer = zone.json(&["bots", "--count", "1", "--for", "1s"]);
     assert_eq!((newcomer["logged_in"].as_u64(), newcomer["disconnects"].as_u64()), (Some(1), Some(0)), "{newcomer:#}");
     assert!(zone.stop().success());
-}
-
-fn report(bots: Child) -> Value {
-    let output = bots.wait_with_output().expect("wait for the bots");
-    assert!(output.status.success(), "the bots failed: {}", String::from_utf8_lossy(&output.stdout));
-    serde_json::from_slice(&output.stdout).expect("the bots print JSON")
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {

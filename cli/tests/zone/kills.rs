@@ -1,10 +1,10 @@
 //! Processes of the zone are killed under bots: the rest goes on, the killed one comes back, and players are in the world again.
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::harness::{PATIENCE, Zone, zone_command};
+use crate::harness::{Background, PATIENCE, Zone, zone_command};
 
 const BOTS: u64 = 40;
 
@@ -12,7 +12,7 @@ const BOTS: u64 = 40;
 fn zone_heals_when_its_processes_are_killed_under_bots() {
     let zone = Zone::start();
     let count = BOTS.to_string();
-    let bots = Bots(Some(zone.spawn(&["bots", "--count", &count, "--for", "60s", "--reconnect", "--json"])));
+    let bots = zone.spawn(&["bots", "--count", &count, "--for", "60s", "--reconnect", "--json"]);
     zone.until("all bots are in the world", |status| online(status) == BOTS);
     for id in ["scene-1", "center-1", "login-1", "gate-1"] {
         let others: Vec<(String, i32)> = others(&zone.status(), id);
@@ -25,7 +25,7 @@ fn zone_heals_when_its_processes_are_killed_under_bots() {
         });
         a_newcomer_can_play(&zone);
     }
-    let report = bots.report();
+    let report = bots.document();
     assert_eq!((report["logged_in"].as_u64(), report["login_failed"].as_u64()), (Some(BOTS), Some(0)), "{report:#}");
     assert_eq!(report["errors"]["wrong_updates"], 0, "{report:#}");
     assert!(zone.stop().success());
@@ -82,26 +82,6 @@ fn others(status: &Value, id: &str) -> Vec<(String, i32)> {
         .collect()
 }
 
-/// Bots in the background, ended with the test.
-struct Bots(Option<Child>);
-
-impl Bots {
-    fn report(mut self) -> Value {
-        let output = self.0.take().expect("the bots run").wait_with_output().expect("wait for the bots");
-        assert!(output.status.success(), "the bots failed: {}", String::from_utf8_lossy(&output.stdout));
-        serde_json::from_slice(&output.stdout).expect("the bots print JSON")
-    }
-}
-
-impl Drop for Bots {
-    fn drop(&mut self) {
-        if let Some(bots) = &mut self.0 {
-            let _ = bots.kill();
-            let _ = bots.wait();
-        }
-    }
-}
-
 #[test]
 fn zone_processes_wait_for_those_they_need_whatever_the_order() {
     // The files of a zone that ran: ports and secret are there.
@@ -114,12 +94,12 @@ fn zone_processes_wait_for_those_they_need_whatever_the_order() {
     std::fs::copy(folder.join("secret"), keep.path().join("secret")).expect("copy the secret");
     assert!(zone.stop().success());
 
-    let mut started: Vec<Bots> = Vec::new();
+    let mut started = Vec::new();
     // The wrong way round: each comes before those it needs.
     for id in ["gate-1", "login-1", "center-1", "scene-1", "scene-2", "dc-1", "logsvc-1"] {
         let mut command = zone_command(keep.path(), &["run", id, "--zone"]);
-        let process = command.arg(keep.path().join("zone.yaml")).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        started.push(Bots(Some(process.expect("start a process"))));
+        command.arg(keep.path().join("zone.yaml")).stdout(Stdio::null()).stderr(Stdio::null());
+        started.push(Background::start(&mut command));
         if id == "gate-1" {
             let waiting = until_status(keep.path(), |status| status["processes"].to_string().contains("waiting_for"));
             let gate = waiting["processes"].as_array().and_then(|all| all.iter().find(|process| process["id"] == "gate-1")).cloned();

@@ -11,7 +11,10 @@ mod kills;
 mod lines;
 mod operator;
 mod player;
+#[path = "../../src/prometheus.rs"]
+mod prometheus;
 mod purse;
 mod queue;
 mod restart;
+mod storm;
 mod trade;

@@ -8,28 +8,19 @@ use std::{
     time::Duration,
 };
 
-use proto::client::Bye;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    BEHIND_MAX, Phase, Profile, Shared,
+    BEHIND_MAX, Phase, Profile, Shared, comeback,
     herd::Herd,
     login::{self, Account, LOGIN_WITHIN},
     trader,
     walker::{Action, Walker},
 };
-use crate::{
-    connection::{Backoff, Connection},
-    fault::ConnectionError,
-    random::Random,
-    session::Session,
-};
-
-/// How long the gate may take to close after `Bye`.
-const BYE_WITHIN: Duration = Duration::from_secs(3);
+use crate::{connection::Connection, fault::ConnectionError, random::Random, session::Session};
 
 /// How a bot's play ended.
 pub(super) enum End {
@@ -57,7 +48,7 @@ pub(crate) async fn live(shared: Arc<Shared>, number: usize, started: Instant, m
         }
     };
     if options.profile == Profile::LoginStorm {
-        leave(inside.connection).await;
+        inside.connection.leave().await;
         shared.totals.settle();
         return Box::pin(storm(&shared, number, &mut random, &mut phase)).await;
     }
@@ -83,12 +74,16 @@ async fn play(mut walker: Box<Walker>, mut connection: Connection, herd: Option<
         };
         walker.trail.looks_away();
         let (session, error) = match end {
-            End::Over(connection) => return leave(connection).await,
+            End::Over(connection) => return connection.leave().await,
             End::Lost(session, error) => (session, error),
         };
+        // First: nobody is to read of so many lost connections and none away.
+        if walker.shared.options.reconnect.is_some() {
+            walker.goes_missing();
+        }
         walker.shared.totals.disconnects.fetch_add(1, Relaxed);
         walker.shared.totals.error(&login::name_of(&error));
-        match Box::pin(come_back(&mut walker, &session, &error, &mut phase)).await {
+        match Box::pin(comeback::come_back(&mut walker, &session, &error, &mut phase)).await {
             Some(back) => connection = back,
             None => return,
         }
@@ -154,50 +149,6 @@ fn next_due(walker: &Walker, next: Instant) -> Instant {
     Instant::now()
 }
 
-/// Resumes, or logs in again; none: neither is possible or wanted, or the run ends meanwhile.
-async fn come_back(walker: &mut Walker, lost: &Session, error: &ConnectionError, phase: &mut watch::Receiver<Phase>) -> Option<Connection> {
-    let shared = walker.shared.clone();
-    let backoff = shared.options.reconnect.as_ref()?;
-    let (number, mut random) = (walker.number, Random::new(walker.random.next_u64()));
-    let back = async {
-        if error.is_resumable()
-            && let Some(connection) = resume(&shared, number, lost, backoff, &mut random).await
-        {
-            return Some((connection, None));
-        }
-        let inside = login::login(&shared, number, Account::Exists, &mut random, Instant::now() + LOGIN_WITHIN).await;
-        inside.inspect_err(|error| shared.totals.error(&error.name())).ok().map(|inside| (inside.connection, Some(inside.entered)))
-    };
-    let (connection, entered) = tokio::select! {
-        back = back => back?,
-        _ = phase.wait_for(|phase| *phase == Phase::Over) => return None,
-    };
-    if let Some(entered) = entered {
-        shared.totals.error("logged in again");
-        walker.entered(&entered);
-    }
-    walker.reconnected();
-    Some(connection)
-}
-
-async fn resume(shared: &Shared, number: usize, lost: &Session, backoff: &Backoff, random: &mut Random) -> Option<Connection> {
-    // Its own gate first, and the others in turn.
-    let gates = &shared.options.gates;
-    let mut turned = gates.clone();
-    turned.rotate_left(number % gates.len());
-    let back = Connection::reconnect(&turned, &shared.options.connect, lost, backoff, random);
-    match Box::pin(back).await {
-        Ok((connection, _)) => {
-            shared.totals.resumed.fetch_add(1, Relaxed);
-            Some(connection)
-        }
-        Err(error) => {
-            shared.totals.error(&login::name_of(&error));
-            None
-        }
-    }
-}
-
 /// Logs in and leaves, each time when it is due, however long the last time took.
 async fn storm(shared: &Shared, number: usize, random: &mut Random, phase: &mut watch::Receiver<Phase>) {
     let Some(since) = acting(phase).await else { return };
@@ -212,7 +163,7 @@ async fn storm(shared: &Shared, number: usize, random: &mut Random, phase: &mut 
         match login::login(shared, number, Account::Exists, random, Instant::now() + LOGIN_WITHIN).await {
             Ok(inside) => {
                 shared.totals.logged_in(due.elapsed());
-                leave(inside.connection).await;
+                inside.connection.leave().await;
             }
             Err(error) => {
                 shared.totals.login_failed.fetch_add(1, Relaxed);
@@ -230,14 +181,6 @@ pub(super) async fn acting(phase: &mut watch::Receiver<Phase>) -> Option<Instant
     match *phase.wait_for(|phase| *phase != Phase::Gathering).await.ok()? {
         Phase::Acting { since } => Some(since),
         _ => None,
-    }
-}
-
-/// Says goodbye and reads on until the gate closes.
-pub(super) async fn leave(mut connection: Connection) {
-    // A connection that is lost now needs no goodbye.
-    if connection.queue(&Bye {}).is_ok() {
-        let _ = timeout(BYE_WITHIN, async { while connection.next().await.is_ok() {} }).await;
     }
 }
 

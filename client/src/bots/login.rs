@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use proto::{
-    ClientMessage,
-    client::{self, FaultCode},
-};
-use tokio::time::{Instant, sleep, timeout_at};
+use proto::client::{self, FaultCode};
+use tokio::time::{Instant, sleep};
 
 use super::{Shared, role};
 use crate::{
     connection::Connection,
-    fault::{ConnectionError, Fault},
+    fault::{AskError, ConnectionError, RequestError},
     random::Random,
 };
 
@@ -32,34 +29,27 @@ pub(crate) struct In {
 
 /// Why a bot is not in the world.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LoginError {
-    #[error("connection")]
-    Connection(#[from] ConnectionError),
-    #[error("fault")]
-    Fault(Fault),
-    #[error("{0} is not answered")]
-    Silent(&'static str),
-    #[error("{0} is answered with something else")]
-    Unexpected(&'static str),
-}
+#[error(transparent)]
+pub(crate) struct LoginError(AskError);
 
 impl LoginError {
     /// Its name in the report.
     pub(crate) fn name(&self) -> String {
-        match self {
-            LoginError::Connection(error) => name_of(error),
-            LoginError::Fault(fault) => fault.code.as_str_name().to_owned(),
-            LoginError::Silent(request) => format!("{request} not answered"),
-            LoginError::Unexpected(request) => format!("{request} answered wrongly"),
+        match &self.0 {
+            AskError::Connection(error) => name_of(error),
+            AskError::Request(RequestError::Fault(fault)) => fault.code.as_str_name().to_owned(),
+            AskError::Request(RequestError::TimedOut { request, .. }) => format!("{request} not answered"),
+            AskError::Request(RequestError::Unexpected { request, .. }) => format!("{request} answered wrongly"),
+            AskError::Request(error) => error.to_string(),
         }
     }
 
     fn retry(&self) -> Option<Duration> {
-        match self {
-            LoginError::Fault(fault) => fault.retry,
-            LoginError::Connection(ConnectionError::Closing { .. } | ConnectionError::Refused(_)) => None,
-            LoginError::Connection(_) | LoginError::Silent(_) => Some(RETRY),
-            LoginError::Unexpected(_) => None,
+        match &self.0 {
+            AskError::Request(RequestError::Fault(fault)) => fault.retry,
+            AskError::Connection(ConnectionError::Closing { .. } | ConnectionError::Refused(_)) => None,
+            AskError::Connection(_) | AskError::Request(RequestError::TimedOut { .. }) => Some(RETRY),
+            AskError::Request(_) => None,
         }
     }
 }
@@ -97,7 +87,7 @@ pub(crate) async fn login(
     loop {
         let error = match Box::pin(attempt(shared, number, account, tries)).await {
             Ok(inside) => return Ok(inside),
-            Err(error) => error,
+            Err(error) => LoginError(error),
         };
         let Some(wait) = error.retry().filter(|_| Instant::now() < give_up) else { return Err(error) };
         // Spread out, so that those that were refused together do not come back together.
@@ -106,8 +96,8 @@ pub(crate) async fn login(
     }
 }
 
-async fn attempt(shared: &Shared, number: usize, known: Account, tries: usize) -> Result<In, LoginError> {
-    let gates = &shared.options.gates;
+async fn attempt(shared: &Shared, number: usize, known: Account, tries: usize) -> Result<In, AskError> {
+    let gates = shared.gates(known);
     let gate = &gates[tries % gates.len()];
     let (account, password) = (shared.account(number), shared.password());
     let mut connection = Box::pin(Connection::greet(gate, &shared.options.connect)).await?;
@@ -115,44 +105,28 @@ async fn attempt(shared: &Shared, number: usize, known: Account, tries: usize) -
         register(&mut connection, &account, &password).await?;
     }
     let asked = Instant::now();
-    let logged_in: client::LoggedIn = ask(&mut connection, &client::Login { account, password }).await?;
+    let logged_in: client::LoggedIn = connection.ask(&client::Login { account, password }, ANSWER_WITHIN).await?;
     let name = role(&shared.prefix, number);
     let player = match logged_in.roles.iter().find(|role| role.name == name) {
         Some(role) => role.player,
         None => {
-            let created: client::RoleCreated = ask(&mut connection, &client::CreateRole { name }).await?;
-            created.role.ok_or(LoginError::Unexpected("CreateRole"))?.player
+            let created: client::RoleCreated = connection.ask(&client::CreateRole { name }, ANSWER_WITHIN).await?;
+            created.role.ok_or(RequestError::Unexpected { request: "CreateRole", answer: "RoleCreated without a role" })?.player
         }
     };
-    let entered: client::Entered = ask(&mut connection, &client::Enter { player }).await?;
+    let entered: client::Entered = connection.ask(&client::Enter { player }, ANSWER_WITHIN).await?;
     Ok(In { connection, entered, took: asked.elapsed() })
 }
 
-async fn register(connection: &mut Connection, account: &str, password: &str) -> Result<(), LoginError> {
+async fn register(connection: &mut Connection, account: &str, password: &str) -> Result<(), AskError> {
     let register = client::Register { account: account.into(), password: password.into() };
-    match ask::<_, client::Registered>(connection, &register).await {
+    match connection.ask::<_, client::Registered>(&register, ANSWER_WITHIN).await {
         // An earlier run made it, or an earlier attempt did; where clients may not register it must be there.
-        Err(LoginError::Fault(fault)) if matches!(fault.code, FaultCode::NameTaken | FaultCode::RegistrationClosed) => Ok(()),
+        Err(AskError::Request(RequestError::Fault(fault)))
+            if matches!(fault.code, FaultCode::NameTaken | FaultCode::RegistrationClosed) =>
+        {
+            Ok(())
+        }
         other => other.map(drop),
     }
-}
-
-async fn ask<M: ClientMessage, A: ClientMessage>(connection: &mut Connection, message: &M) -> Result<A, LoginError> {
-    let request = M::INFO.name;
-    let seq = connection.queue(message)?;
-    let mut overdue = Instant::now() + ANSWER_WITHIN;
-    let answer = loop {
-        let frame = timeout_at(overdue, connection.next()).await.map_err(|_| LoginError::Silent(request))??;
-        if frame.seq() == seq {
-            break frame;
-        }
-        if frame.kind() == client::Queued::KIND {
-            overdue = Instant::now() + ANSWER_WITHIN;
-        }
-    };
-    if answer.kind() == client::Fault::KIND {
-        let fault: client::Fault = answer.decode().map_err(|_| LoginError::Unexpected(request))?;
-        return Err(LoginError::Fault(fault.into()));
-    }
-    answer.decode().map_err(|_| LoginError::Unexpected(request))
 }

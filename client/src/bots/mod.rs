@@ -2,10 +2,11 @@
 //!
 //! [`run`] makes the accounts, brings everybody into the world, lets them act for a while, and says goodbye; a [`Run`] does so step by
 //! step.
-//! One task a bot ([`bot`]); those that walk and fight are [`walker`]s, which read at once or are kept by a [`herd`]. All share the counts
-//! ([`totals`]) and the trails ([`latency`]); what the bots of several processes counted adds up ([`tally`]).
+//! One task a bot ([`bot`]); those that walk and fight are [`walker`]s, which read at once or are kept by a [`herd`], and which come back
+//! when they are lost ([`comeback`], [`returns`]). All share the counts ([`totals`]) and the trails ([`latency`]); what the bots of several processes counted adds up ([`tally`]).
 
 mod bot;
+mod comeback;
 mod count;
 mod haggle;
 mod herd;
@@ -14,6 +15,7 @@ mod login;
 mod market;
 mod profile;
 mod report;
+mod returns;
 mod run;
 pub(crate) mod stride;
 mod tally;
@@ -26,18 +28,17 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub use comeback::Comeback;
 pub use market::Trades;
 pub use profile::{Profile, UnknownProfile, haunts};
 pub use report::{Latency, Login, Report};
+pub use returns::Returns;
 pub use run::{Run, run, run_until};
 pub use tally::{Samples, Tally};
 
-use crate::{
-    address::Address,
-    connection::{Backoff, ConnectOptions},
-    random::Random,
-};
+use crate::{address::Address, connection::ConnectOptions, random::Random};
 use latency::Trails;
+use login::Account;
 use totals::Totals;
 
 /// A bot that is so far behind its schedule leaves out what it missed, and counts it: the machine is too slow for the bots.
@@ -77,7 +78,7 @@ pub struct BotOptions {
     /// Logins that begin in a second. A login costs the zone a password hash: 25 ms of a core.
     pub logins_per_s: u32,
     /// Resume lost connections, or else log in again, in place of giving the bot up.
-    pub reconnect: Option<Backoff>,
+    pub reconnect: Option<Comeback>,
     /// How connections are made.
     pub connect: ConnectOptions,
     /// Is told how far the run is, a few times a second.
@@ -123,6 +124,8 @@ pub struct Progress {
     pub login_failed: u64,
     /// Connections lost.
     pub disconnects: u64,
+    /// Bots that lost their connection and are not in the world again, but may come yet.
+    pub away: u64,
     /// Moves sent.
     pub moves_sent: u64,
     /// Positions received.
@@ -138,6 +141,7 @@ impl Progress {
             logged_in: self.logged_in.saturating_add(other.logged_in),
             login_failed: self.login_failed.saturating_add(other.login_failed),
             disconnects: self.disconnects.saturating_add(other.disconnects),
+            away: self.away.saturating_add(other.away),
             moves_sent: self.moves_sent.saturating_add(other.moves_sent),
             updates_received: self.updates_received.saturating_add(other.updates_received),
         }
@@ -181,6 +185,14 @@ struct Shared {
 }
 
 impl Shared {
+    /// Where a bot connects that has no ticket: at its first login, or when it was in the world before.
+    fn gates(&self, account: Account) -> &[Address] {
+        match &self.options.reconnect {
+            Some(comeback) if account == Account::Exists && !comeback.gates.is_empty() => &comeback.gates,
+            _ => &self.options.gates,
+        }
+    }
+
     fn account(&self, number: usize) -> String {
         format!("bot-{}-{number}", self.prefix)
     }

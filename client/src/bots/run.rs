@@ -100,6 +100,29 @@ impl Run {
         self.shared.totals.end(&self.shared.trails);
     }
 
+    /// They act on until they are told otherwise. Gives what they counted since they last began to be counted, and begins anew.
+    pub fn lap(&self) -> Tally {
+        self.shared.totals.end(&self.shared.trails);
+        let tally = self.tally();
+        self.phase.send_if_modified(|phase| {
+            let rest = !matches!(phase, Phase::Acting { .. });
+            if rest {
+                *phase = Phase::Acting { since: Instant::now() };
+            }
+            rest
+        });
+        self.shared.totals.begin();
+        tally
+    }
+
+    /// Tells how far they are, again and again, without end.
+    pub async fn keep_telling(&self) {
+        loop {
+            self.tell(Some(self.shared.totals.counted_for()));
+            sleep(PROGRESS_PERIOD).await;
+        }
+    }
+
     /// They stand still; their connections stay.
     pub fn rest(&self) {
         self.phase.send_replace(Phase::Gathering);

@@ -58,7 +58,7 @@ async fn stand_still(bots: &Run) {
 #[tokio::test]
 async fn bots_that_drain_come_back_too() {
     let zone = FakeZone::start().await;
-    let options = BotOptions { count: 12, drain_hz: Some(5), reconnect: Some(Backoff::default()), ..options(&zone, Profile::Walk).await };
+    let options = BotOptions { count: 12, drain_hz: Some(5), reconnect: Some(Comeback::default()), ..options(&zone, Profile::Walk).await };
     let bots = Run::start(options).unwrap();
     bots.gather().await;
     zone.break_all();
@@ -72,6 +72,41 @@ async fn bots_that_drain_come_back_too() {
     let tally = bots.end().await;
     assert!(0 < tally.moves_sent && 0 < tally.updates_received, "{tally:?}");
     assert_eq!((tally.disconnects, tally.report().blind()), (12, 0), "{tally:?}");
+}
+
+#[tokio::test]
+async fn lost_bots_come_back_where_they_are_told_and_are_counted_while_they_walk_on() {
+    let zone = FakeZone::start().await;
+    let nowhere = "127.0.0.1:1".parse().unwrap();
+    let gates = vec![nowhere, zone.second_gate().await.address];
+    let comeback = Comeback { gates, spread: Duration::from_millis(50), ..Comeback::default() };
+    let away = Arc::new(std::sync::atomic::AtomicU64::new(u64::MAX));
+    let told = away.clone();
+    let on_progress: OnProgress = Arc::new(move |progress| told.store(progress.away, std::sync::atomic::Ordering::Relaxed));
+    let walkers = BotOptions { count: 2, on_progress: Some(on_progress), ..options(&zone, Profile::Walk).await };
+    let bots = Run::start(BotOptions { reconnect: Some(comeback), ..walkers }).unwrap();
+    bots.gather().await;
+    assert_eq!(bots.lap().moves_sent, 0, "nobody has walked yet");
+    let before = Returns::now_us();
+    zone.break_all();
+    let all_back = async {
+        while bots.tally().returns.inside_us.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), all_back).await.unwrap();
+    let returns = bots.lap().returns;
+    assert!(returns.resumed_us.iter().chain(&returns.inside_us).all(|moment| before <= *moment), "{returns:?}");
+    assert_eq!((returns.resumed_us.len(), returns.gave_up), (2, 0), "{returns:?}");
+    assert_eq!(returns.refused.get("connect"), Some(&1), "one of them tried where nobody is, first: {returns:?}");
+    let walking = async {
+        while bots.tally().moves_sent == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), walking).await.expect("they walk on, and the new lap counts them");
+    assert_eq!(bots.end().await.disconnects, 2);
+    assert_eq!(away.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
@@ -93,7 +128,7 @@ async fn bots_storm_the_login() {
 
 #[tokio::test]
 async fn lost_bots_come_back_where_that_is_wanted() {
-    for reconnect in [None, Some(Backoff::default())] {
+    for reconnect in [None, Some(Comeback::default())] {
         let zone = FakeZone::start().await;
         let (breaking, wanted) = (zone.clone(), reconnect.is_some());
         let broken = std::sync::atomic::AtomicBool::new(false);

@@ -10,6 +10,7 @@ use super::{
     market::Trades,
     profile::Profile,
     report::{Latency, Login, Report},
+    returns::Returns,
 };
 
 /// A histogram of microseconds; as it travels, its values and how often each was recorded.
@@ -64,6 +65,8 @@ pub struct Tally {
     pub latency: Samples,
     /// What went wrong, by name.
     pub errors: BTreeMap<String, u64>,
+    /// Who lost its connection and came back.
+    pub returns: Returns,
     /// What trade came to. Bots trade within one process only, so it does not travel.
     #[serde(skip)]
     pub trades: Option<Trades>,
@@ -85,6 +88,7 @@ impl Tally {
             login: Samples::default(),
             latency: Samples::default(),
             errors: BTreeMap::new(),
+            returns: Returns::default(),
             trades: None,
         }
     }
@@ -110,6 +114,7 @@ impl Tally {
             let count = self.errors.entry(name.clone()).or_default();
             *count = count.saturating_add(*more);
         }
+        self.returns.add(&other.returns);
     }
 
     /// As people and scripts read it.

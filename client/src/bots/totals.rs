@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex,
+        Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use super::{
     market::Market,
     profile::Profile,
     report::{BLIND, RESUMED, WRONG_UPDATES},
+    returns::Returns,
     tally::{self, Tally},
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Totals {
     pub(crate) login_failed: AtomicU64,
     pub(crate) disconnects: AtomicU64,
     pub(crate) resumed: AtomicU64,
+    /// Bots that lost their connection and may come back.
+    pub(crate) away: AtomicU64,
     pub(crate) moves_sent: AtomicU64,
     pub(crate) updates_received: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
@@ -37,6 +40,7 @@ pub(crate) struct Totals {
     pub(crate) latency: Samples,
     login: Mutex<Histogram<u64>>,
     errors: Mutex<BTreeMap<String, u64>>,
+    returns: Mutex<Returns>,
     span: Mutex<Span>,
 }
 
@@ -61,6 +65,7 @@ impl Totals {
             login_failed: AtomicU64::new(0),
             disconnects: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
+            away: AtomicU64::new(0),
             moves_sent: AtomicU64::new(0),
             updates_received: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
@@ -68,6 +73,7 @@ impl Totals {
             latency: Samples::new(),
             login: Mutex::new(histogram()),
             errors: Mutex::new(BTreeMap::new()),
+            returns: Mutex::default(),
             span: Mutex::default(),
         }
     }
@@ -95,12 +101,17 @@ impl Totals {
         }
     }
 
+    pub(crate) fn returns(&self) -> MutexGuard<'_, Returns> {
+        self.returns.lock().expect("no holder panics")
+    }
+
     pub(crate) fn progress(&self, acting: Option<Duration>) -> Progress {
         Progress {
             acting,
             logged_in: self.logged_in.load(Relaxed),
             login_failed: self.login_failed.load(Relaxed),
             disconnects: self.disconnects.load(Relaxed),
+            away: self.away.load(Relaxed),
             moves_sent: self.moves_sent.load(Relaxed),
             updates_received: self.updates_received.load(Relaxed),
         }
@@ -120,6 +131,12 @@ impl Totals {
         now
     }
 
+    /// How long has been counted.
+    pub(crate) fn counted_for(&self) -> Duration {
+        let span = *self.span.lock().expect("no holder panics");
+        span.took.or(span.since.map(|since| since.elapsed())).unwrap_or_default()
+    }
+
     /// The span ends, if it has not ended before. Says how long it was: zero if none has begun.
     pub(crate) fn end(&self, trails: &Trails) -> Duration {
         let (mut span, now) = (self.span.lock().expect("no holder panics"), Instant::now());
@@ -133,7 +150,7 @@ impl Totals {
     /// What was counted in the span. Logins, lost connections and errors count from the start, so that none is hidden.
     pub(crate) fn tally(&self, shared: &Shared) -> Tally {
         let span = *self.span.lock().expect("no holder panics");
-        let took = span.took.or(span.since.map(|since| since.elapsed())).unwrap_or_default();
+        let took = self.counted_for();
         let mut errors = self.errors.lock().expect("no holder panics").clone();
         errors.insert(RESUMED.to_owned(), self.resumed.load(Relaxed));
         errors.insert(WRONG_UPDATES.to_owned(), shared.trails.values().map(|trail| trail.wrong()).sum());
@@ -153,6 +170,7 @@ impl Totals {
             login: tally::Samples(self.login.lock().expect("no holder panics").clone()),
             latency: tally::Samples(self.latency.all()),
             errors,
+            returns: self.returns().clone(),
             trades: (shared.options.profile == Profile::Trade).then(|| self.market.report()),
         }
     }

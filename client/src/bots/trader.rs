@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Phase, Shared,
-    bot::{acting, leave},
+    bot::acting,
     haggle::{Haggler, Say},
     login::{self, Account, In, LOGIN_WITHIN},
     profile::{MOVE_PERIOD, Profile, Wanderer},
@@ -57,7 +57,7 @@ pub(super) async fn live(shared: Arc<Shared>, number: usize, inside: In, random:
     let after = trader.log_in_anew().await;
     trader.shared.totals.market.counted(after, true);
     if let Some(connection) = trader.connection.take() {
-        leave(connection).await;
+        connection.leave().await;
     }
 }
 
@@ -157,7 +157,7 @@ impl Trader {
     /// Says goodbye, and comes back: what the character has then is what the zone has kept. None: it could not come back.
     async fn log_in_anew(&mut self) -> Option<Sheet> {
         if let Some(connection) = self.connection.take() {
-            leave(connection).await;
+            connection.leave().await;
         }
         // Spread out, as at the start.
         let share = Duration::from_secs(1) * u32::try_from(self.shared.options.count).unwrap_or(u32::MAX);

@@ -55,6 +55,8 @@ pub(super) struct Walker {
     /// Reused, so that the most frequent message costs no allocation.
     moves: CellMoves,
     acts: u64,
+    /// Whether it lost its connection, and has not heard yet where it stands now.
+    is_missing: bool,
     /// Positions received that are not in the totals yet.
     updates: u64,
     /// Bytes of the present connection that are in the totals.
@@ -83,11 +85,32 @@ impl Walker {
             position: home,
             moves: CellMoves::default(),
             acts: 0,
+            is_missing: false,
             updates: 0,
             counted_bytes: 0,
         };
         walker.entered(entered);
         walker
+    }
+
+    /// Its connection is lost, and it is to come back.
+    pub(super) fn goes_missing(&mut self) {
+        if !std::mem::replace(&mut self.is_missing, true) {
+            self.shared.totals.away.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// It can't come back.
+    pub(super) fn stays_away(&mut self) {
+        if std::mem::replace(&mut self.is_missing, false) {
+            self.shared.totals.away.fetch_sub(1, Relaxed);
+            self.shared.totals.returns().gave_up();
+        }
+    }
+
+    /// Whether it is to come back, and does not know yet where it stands.
+    pub(super) const fn is_missing(&self) -> bool {
+        self.is_missing
     }
 
     /// It has another connection.
@@ -202,6 +225,15 @@ impl Walker {
         self.entity = entered.entity;
         self.wanderer = wanderer(&self.shared, entered, self.home, &mut self.random);
         self.put(entered.position.unwrap_or_default());
+        self.is_back();
+    }
+
+    /// It knows where it stands.
+    pub(super) fn is_back(&mut self) {
+        if std::mem::replace(&mut self.is_missing, false) {
+            self.shared.totals.away.fetch_sub(1, Relaxed);
+            self.shared.totals.returns().inside();
+        }
     }
 
     fn put(&mut self, at: Position) {

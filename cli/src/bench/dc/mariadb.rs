@@ -12,7 +12,7 @@ use mysql_async::{Conn, Opts, OptsBuilder, Params, Value, prelude::Queryable};
 use prost::Message;
 use proto::record::PlayerRecord;
 
-use super::reference::{free_port, program};
+use crate::bench::installed::{free_address, program};
 
 /// How long a server may take to serve.
 const UP_WITHIN: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ impl Database {
     pub(super) async fn start(folder: &Path) -> anyhow::Result<Option<Self>> {
         let (Some(install), Some(server)) = (program("mariadb-install-db"), program("mariadbd")) else { return Ok(None) };
         service::fs::make_folder(folder)?;
-        let (data, port) = (folder.join("data"), free_port()?);
+        let (data, port) = (folder.join("data"), free_address()?.port());
         let root = as_root();
         let path = |name: &str| folder.join(name).display().to_string();
         let mut installing = Command::new(install);

@@ -2,13 +2,15 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    net::{Ipv4Addr, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
+
+use crate::bench::installed::{free_address, program};
 
 /// How long Redis may take to start.
 const REDIS_WITHIN: Duration = Duration::from_secs(10);
@@ -47,7 +49,7 @@ impl Redis {
     pub(super) fn start(folder: &Path) -> anyhow::Result<Option<Self>> {
         let Some(program) = program("redis-server") else { return Ok(None) };
         service::fs::make_folder(folder)?;
-        let port = free_port()?;
+        let port = free_address()?.port();
         let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
         command.arg("--dir").arg(folder).stdin(Stdio::null()).stdout(Stdio::null());
@@ -114,16 +116,6 @@ fn drive(mut stream: TcpStream, connection: usize, bytes: usize, under_way: usiz
         answered += half as u64;
     }
     Ok(answered)
-}
-
-pub(super) fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).context("find a free port")?.port())
-}
-
-/// Servers lie in sbin, which a user's PATH need not hold.
-pub(super) fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]).map(|folder| Path::new(folder).join(name)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

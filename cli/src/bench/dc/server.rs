@@ -89,9 +89,8 @@ impl Server {
     pub(super) async fn counters(&self) -> anyhow::Result<Counters> {
         let status = self.status().await?; // which brings the counters up to date
         let metrics = self.get("/metrics").await?;
-        let text = String::from_utf8_lossy(&metrics.body).into_owned();
         let usage = Usage::of(self.pid)?;
-        let of = |name: &str| sample(&text, name).unwrap_or_default();
+        let of = |name: &str| metrics.metric(name);
         Ok(Counters {
             saves: of("paifang_dc_saves_total"),
             journal_bytes: of("paifang_dc_journal_written_bytes_total"),
@@ -221,20 +220,9 @@ fn detail(status: &Value, name: &str) -> u64 {
     status["detail"][name].as_u64().unwrap_or_default()
 }
 
-/// A sample without labels in the text format of Prometheus.
-fn sample(text: &str, name: &str) -> Option<f64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_sample_is_found_by_its_whole_name() {
-        let text = "# TYPE rows counter\nrows_total 3\nrows 7.5\nrows{kind=\"a\"} 9\n";
-        assert_eq!((sample(text, "rows"), sample(text, "rows_total"), sample(text, "row")), (Some(7.5), Some(3.0), None));
-    }
 
     #[test]
     fn the_zone_has_as_many_scenes_as_links_are_wanted() {

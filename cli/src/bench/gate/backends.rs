@@ -18,18 +18,16 @@ use proto::{
 };
 use service::{Handler, IncomingCall, Link, Links, ProcessId, ProcessKind, link::LinkConfig, members::Member};
 
-/// Groups that a client is in, beside that of all: its cell and the eight around it.
-pub(super) const CELLS_OF_CLIENT: u64 = 9;
-/// Clients whose own cell is the same.
-const CLIENTS_OF_CELL: u64 = 10;
-/// The scene's group of all clients, and center's.
-pub(super) const ALL: u64 = 0;
+/// Clients in a group of the scene: those who stand in one cell of a map where people walk.
+pub(super) const CLIENTS_OF_GROUP: u32 = 10;
+/// Center's group of all clients.
+const ALL: u64 = 0;
 /// A session that does not exist: the gate answers what is said about it, so that it is known to have handled all before.
 const NOBODY: u64 = 1;
 
 /// What the backends share.
 pub(super) struct Backends {
-    cells: u64,
+    groups: u64,
     scenes: Mutex<HashMap<ProcessId, Link>>,
     centers: Mutex<HashMap<ProcessId, Link>>,
     entered: AtomicU64,
@@ -40,13 +38,13 @@ impl Backends {
     /// For so many clients. The receiver hears each answer to [`Backends::ask_settled`].
     pub(super) fn new(clients: u32) -> (Self, mpsc::Receiver<()>) {
         let (settled, hears) = mpsc::channel();
-        let cells = (u64::from(clients) / CLIENTS_OF_CELL).max(CELLS_OF_CLIENT);
-        (Self { cells, scenes: Mutex::default(), centers: Mutex::default(), entered: AtomicU64::new(0), settled }, hears)
+        let groups = clients.div_ceil(CLIENTS_OF_GROUP).into();
+        (Self { groups, scenes: Mutex::default(), centers: Mutex::default(), entered: AtomicU64::new(0), settled }, hears)
     }
 
-    /// How many cells there are, numbered from 1.
-    pub(super) fn cells(&self) -> u64 {
-        self.cells
+    /// The groups of the scene; each client is in one of them, and no two that entered one after the other are in the same.
+    pub(super) fn groups(&self) -> impl Iterator<Item = u64> {
+        1..=self.groups
     }
 
     /// The scene publishes a frame to a group at every gate.
@@ -90,11 +88,8 @@ impl Backends {
         let scenes = self.scenes.lock().expect("no holder panics");
         let Some(scene) = scenes.get(gate) else { return };
         _ = scene.notify(session, &SessionBound { player: session, player_name: format!("Bench{session}") });
-        let cell = self.entered.fetch_add(1, Ordering::Relaxed);
-        for near in 0..CELLS_OF_CLIENT {
-            _ = scene.group_join(1 + (cell + near) % self.cells, session);
-        }
-        _ = scene.group_join(ALL, session);
+        let entered = self.entered.fetch_add(1, Ordering::Relaxed);
+        _ = scene.group_join(1 + entered % self.groups, session);
         _ = scene.deliver(session, Frame::encode(0, &Entered { player: session, ..Entered::default() }));
     }
 }

@@ -1,8 +1,8 @@
 //! One client of a benchmark: it greets, logs in, answers heartbeats, counts what it hears, and carries out orders.
 
 use std::{
-    collections::VecDeque,
-    net::SocketAddr,
+    io,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use bytes::{Bytes, BytesMut};
-use hdrhistogram::Histogram;
+use client::bots::Samples;
 use proto::{
     ClientMessage, Frame, FrameError,
     client::{
@@ -32,6 +32,7 @@ use tokio::{
 use super::{
     clients::{Act, Order},
     rig::age_us,
+    schedule::Schedule,
 };
 
 /// One client in so many looks at what it reads, and measures its age; the others only count.
@@ -39,12 +40,13 @@ const LOOKS_ONE_IN: usize = 10;
 /// Connections that are made at once.
 const CONNECTING_MAX: usize = 64;
 /// For a connection, on a machine that makes thousands.
-pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(20);
+const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the clients of one process share.
 pub(super) struct Shared {
-    pub(super) address: SocketAddr,
-    pub(super) raw: bool,
+    address: SocketAddr,
+    from: Option<IpAddr>,
+    raw: bool,
     pub(super) connecting: Semaphore,
     /// Clients that are where they want to be.
     pub(super) here: AtomicU64,
@@ -52,15 +54,16 @@ pub(super) struct Shared {
     pub(super) bytes: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) lost: AtomicU64,
-    pub(super) latency_us: Mutex<Histogram<u64>>,
+    pub(super) latency: Mutex<Samples>,
 }
 
 impl Shared {
-    /// For clients of a gate, or raw connections to something else.
-    pub(super) fn new(address: SocketAddr, raw: bool) -> anyhow::Result<Arc<Self>> {
+    /// For clients of a gate, or raw connections to something else; from a certain address of the machine, if one is given.
+    pub(super) fn new(address: SocketAddr, from: Option<IpAddr>, raw: bool) -> Arc<Self> {
         let zero = AtomicU64::default;
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             address,
+            from,
             raw,
             connecting: Semaphore::new(CONNECTING_MAX),
             here: zero(),
@@ -68,13 +71,20 @@ impl Shared {
             bytes: zero(),
             sent: zero(),
             lost: zero(),
-            latency_us: Mutex::new(Histogram::new(3).context("make a histogram")?),
-        }))
+            latency: Mutex::default(),
+        })
     }
 
     pub(super) fn measured_us(&self, us: u64) {
-        // The histogram grows with what it is told.
-        _ = self.latency_us.lock().expect("no holder panics").record(us);
+        self.latency.lock().expect("no holder panics").0.saturating_record(us);
+    }
+
+    /// A socket, and nothing said yet.
+    pub(super) async fn connect(&self) -> io::Result<TcpStream> {
+        match self.from {
+            Some(from) => net::connect_from(from, self.address, CONNECT_WITHIN).await,
+            None => net::connect(self.address, CONNECT_WITHIN).await,
+        }
     }
 }
 
@@ -121,27 +131,16 @@ pub(super) struct Client<'a> {
     /// Reliable messages, as the protocol counts them.
     received: u64,
     ticket: Bytes,
-    /// When what is not answered yet was due.
-    due: VecDeque<Instant>,
-    /// When the last message was due.
-    last_due: Option<Instant>,
+    schedule: Schedule,
 }
 
 impl<'a> Client<'a> {
     /// Connects; to a gate, into its world, or back into it by ticket.
     pub(super) async fn connect(shared: &'a Shared, number: usize, ticket: Option<(Bytes, u64)>) -> anyhow::Result<Self> {
         let _turn = shared.connecting.acquire().await.context("wait to connect")?;
-        let stream = net::connect(shared.address, CONNECT_WITHIN).await?;
-        let mut client = Self {
-            shared,
-            number,
-            stream,
-            buffer: BytesMut::new(),
-            received: 0,
-            ticket: Bytes::new(),
-            due: VecDeque::new(),
-            last_due: None,
-        };
+        let stream = shared.connect().await?;
+        let mut client =
+            Self { shared, number, stream, buffer: BytesMut::new(), received: 0, ticket: Bytes::new(), schedule: Schedule::default() };
         match ticket {
             _ if shared.raw => (),
             None => client.log_in().await?,
@@ -204,7 +203,7 @@ impl<'a> Client<'a> {
                 self.hear(&frame).await?;
             }
             let order = *orders.borrow_and_update();
-            let next = order.and_then(|(order, since)| self.next_send(&order, since));
+            let next = order.and_then(|(order, since)| self.schedule.next(&order, since, self.number));
             let due = next.unwrap_or_else(Instant::now);
             if let Some((Order { act: Act::Resume, for_ms, .. }, since)) = order
                 && since.elapsed() < Duration::from_millis(for_ms)
@@ -220,20 +219,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// When the next message is due: by a schedule that does not wait for answers, and in which the clients follow one another.
-    fn next_send(&mut self, order: &Order, since: Instant) -> Option<Instant> {
-        if order.act != Act::Echo {
-            (self.last_due, self.due) = (None, VecDeque::new());
-            return None;
-        }
-        let period = Duration::from_secs_f64(1.0 / order.per_s.max(0.01));
-        let first = since + period.mul_f64((self.number % 997) as f64 / 997.0);
-        Some(self.last_due.map_or(first, |last| last + period))
-    }
-
     async fn ask(&mut self, due: Instant) -> anyhow::Result<()> {
-        self.due.push_back(due);
-        self.last_due = Some(due);
+        self.schedule.sent(due);
         self.shared.sent.fetch_add(1, Ordering::Relaxed);
         self.send(0, &Move { to: Some(Position { x: 5, y: 5 }) }).await
     }
@@ -258,8 +245,8 @@ impl<'a> Client<'a> {
             }
             Corrected::KIND | Move::KIND => {
                 self.shared.frames.fetch_add(1, Ordering::Relaxed);
-                if let Some(due) = self.due.pop_front() {
-                    self.shared.measured_us(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
+                if let Some(took) = self.schedule.answered() {
+                    self.shared.measured_us(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
                 }
             }
             _ => {

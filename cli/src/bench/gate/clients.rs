@@ -2,7 +2,7 @@
 //! with.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use ::client::bots::Samples;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -19,10 +20,12 @@ use tokio::{
 
 use super::{
     client::{self, Shared},
-    part::{Part, say},
     tickets,
 };
-use crate::bench::document::Percentiles;
+use crate::bench::{
+    document::Percentiles,
+    part::{Part, say},
+};
 
 /// For what is still on its way when an order is over.
 const ARRIVE_WITHIN: Duration = Duration::from_millis(200);
@@ -33,6 +36,9 @@ const ARRIVE_WITHIN: Duration = Duration::from_millis(200);
 pub(crate) struct Args {
     #[arg(long)]
     address: SocketAddr,
+    /// Connect from this address of the machine.
+    #[arg(long)]
+    from: Option<IpAddr>,
     #[arg(long)]
     count: usize,
     /// Not to a gate: no greeting, and what comes back are our own bytes.
@@ -73,18 +79,35 @@ pub(crate) struct Outcome {
     /// Connections that ended.
     pub lost: u64,
     pub took_s: f64,
-    pub latency_ms: Percentiles,
+    pub latency: Samples,
+}
+
+impl Outcome {
+    /// How old what they read was, or how long an answer took.
+    pub(crate) fn latency_ms(&self) -> Percentiles {
+        Percentiles::of_us(&self.latency.0)
+    }
+
+    /// Together with that of other clients.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.sent += other.sent;
+        self.lost += other.lost;
+        self.took_s = self.took_s.max(other.took_s);
+        self.latency.0.add(&other.latency.0).expect("all of these have the same bounds");
+    }
 }
 
 /// Is so many clients.
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(serve(args))
 }
 
 async fn serve(args: &Args) -> anyhow::Result<()> {
     let (order, orders) = watch::channel(None);
-    let shared = Shared::new(args.address, args.raw)?;
+    let shared = Shared::new(args.address, args.from, args.raw);
     for number in 0..args.count {
         tokio::spawn(client::run(shared.clone(), number, orders.clone()));
     }
@@ -127,7 +150,7 @@ impl Shared {
         for counter in [&self.frames, &self.bytes, &self.sent, &self.lost] {
             counter.store(0, Ordering::Relaxed);
         }
-        self.latency_us.lock().expect("no holder panics").reset();
+        self.latency.lock().expect("no holder panics").0.reset();
     }
 
     fn outcome(&self, took: Duration) -> Outcome {
@@ -138,7 +161,7 @@ impl Shared {
             sent: get(&self.sent),
             lost: get(&self.lost),
             took_s: took.as_secs_f64(),
-            latency_ms: Percentiles::of_us(&self.latency_us.lock().expect("no holder panics")),
+            latency: self.latency.lock().expect("no holder panics").clone(),
         }
     }
 
@@ -163,20 +186,27 @@ pub(crate) struct Clients {
 impl Clients {
     /// So many clients, in the world of a gate.
     pub(crate) fn of_gate(address: SocketAddr, count: u32) -> anyhow::Result<Self> {
-        Self::start(address, count, false)
+        Self::start(address, count, &[])
+    }
+
+    /// As [`Clients::of_gate`], from this address of the machine.
+    pub(crate) fn of_gate_from(from: IpAddr, address: SocketAddr, count: u32) -> anyhow::Result<Self> {
+        Self::start(address, count, &["--from", &from.to_string()])
     }
 
     /// So many connections to something else.
     pub(crate) fn raw(address: SocketAddr, count: u32) -> anyhow::Result<Self> {
-        Self::start(address, count, true)
+        Self::start(address, count, &["--raw"])
     }
 
-    fn start(address: SocketAddr, count: u32, raw: bool) -> anyhow::Result<Self> {
+    /// As [`Clients::raw`], from this address of the machine.
+    pub(crate) fn raw_from(from: IpAddr, address: SocketAddr, count: u32) -> anyhow::Result<Self> {
+        Self::start(address, count, &["--raw", "--from", &from.to_string()])
+    }
+
+    fn start(address: SocketAddr, count: u32, more: &[&str]) -> anyhow::Result<Self> {
         let (address, count) = (address.to_string(), count.to_string());
-        let mut args = vec!["clients", "--address", &address, "--count", &count];
-        if raw {
-            args.push("--raw");
-        }
+        let args = [&["clients", "--address", &address, "--count", &count], more].concat();
         let (part, _ready): (Part, usize) = Part::start(&args)?;
         Ok(Self { part })
     }

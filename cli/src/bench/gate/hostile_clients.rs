@@ -16,16 +16,13 @@ use proto::{
     client::{Hello, Move, Position},
 };
 use serde::{Deserialize, Serialize};
-use service::net;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{
-    client::{CONNECT_WITHIN, Client, Shared},
-    part::{Part, say},
-};
+use super::client::{Client, Shared};
+use crate::bench::part::{Part, say};
 
 /// Of a slow reader: 100 bytes a second.
 const SIP_BYTES: usize = 10;
@@ -72,9 +69,9 @@ struct Done {
 }
 
 /// Is all of them; says what they have done at each line that it reads.
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start the runtime")?;
-    let (shared, done) = (Shared::new(args.address, false)?, Arc::new(Done::default()));
+    let (shared, done) = (Shared::new(args.address, None, false), Arc::new(Done::default()));
     for number in 0..args.slow as usize {
         runtime.spawn(read_slowly(shared.clone(), done.clone(), number));
     }
@@ -131,7 +128,7 @@ async fn flood(shared: Arc<Shared>, done: Arc<Done>, number: usize) {
 async fn greet_half(shared: Arc<Shared>, done: Arc<Done>) {
     let hello = Frame::encode(1, &Hello { protocol_version: proto::PROTOCOL_VERSION, client: "bench".into() });
     loop {
-        if let Ok(mut stream) = net::connect(shared.address, CONNECT_WITHIN).await
+        if let Ok(mut stream) = shared.connect().await
             && stream.write_all(&hello.bytes()[..9]).await.is_ok()
         {
             // Ends when the gate has had enough.
@@ -147,7 +144,7 @@ async fn reset(shared: Arc<Shared>, done: Arc<Done>, period: Duration) {
     loop {
         due += period;
         sleep_until(due).await;
-        if let Ok(stream) = net::connect(shared.address, CONNECT_WITHIN).await
+        if let Ok(stream) = shared.connect().await
             && stream.set_zero_linger().is_ok()
         {
             done.resets.fetch_add(1, Ordering::Relaxed);

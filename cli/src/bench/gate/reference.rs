@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use service::net::{self, TcpStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{
+use super::rig::moves;
+use crate::bench::{
+    installed,
     part::{Part, say},
-    rig::moves,
+    process::Usage,
 };
-use crate::bench::process::Usage;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 /// What a relay reads at once.
@@ -40,13 +41,26 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Sending {
     pub bytes: usize,
+    /// It begins no round after that, but one in any case.
     pub for_ms: u64,
     /// Rounds over all sockets a second; 0: as many as go.
     pub hz: f64,
 }
 
+impl Sending {
+    /// So many bytes to every socket, for a while.
+    pub(crate) fn lasting(bytes: usize, duration: Duration, hz: f64) -> Self {
+        Self { bytes, for_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), hz }
+    }
+
+    /// So many bytes to every socket, one time.
+    pub(crate) fn once(bytes: usize) -> Self {
+        Self { bytes, for_ms: 0, hz: 0.0 }
+    }
+}
+
 /// Is it.
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.relay_to.is_none() && !args.echo {
         return send();
     }
@@ -113,7 +127,7 @@ fn send() -> anyhow::Result<()> {
 
 fn send_for(sockets: &mut [BlockingStream], sending: Sending) -> u64 {
     let (started, mut taken, mut round) = (Instant::now(), 0, 0u32);
-    while started.elapsed() < Duration::from_millis(sending.for_ms) {
+    loop {
         let frame = moves(sending.bytes);
         for socket in sockets.iter_mut() {
             // Who does not take it misses it.
@@ -123,8 +137,10 @@ fn send_for(sockets: &mut [BlockingStream], sending: Sending) -> u64 {
         if 0.0 < sending.hz {
             std::thread::sleep((Duration::from_secs_f64(1.0 / sending.hz) * round).saturating_sub(started.elapsed()));
         }
+        if Duration::from_millis(sending.for_ms) <= started.elapsed() {
+            return taken;
+        }
     }
-    taken
 }
 
 /// Something that the gate is compared with, in a process of its own.
@@ -151,23 +167,24 @@ impl Reference {
         Ok(Self::Part(part, address))
     }
 
-    /// HAProxy as a relay of TCP; none where it is not installed.
+    /// HAProxy as a relay of TCP, for as many connections as it may open files for; none where it is not installed.
     pub(super) fn haproxy(to: SocketAddr, folder: &Path) -> anyhow::Result<Option<Self>> {
         let text = |at: SocketAddr| {
             format!(
-                "global\n  maxconn 40000\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+                "global\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
                  listen bench\n  bind {at}\n  server echo {to}\n"
             )
         };
         Self::program("haproxy", folder, text, &["-db", "-f"])
     }
 
-    /// nginx as a relay of streams; none where it is not installed.
+    /// nginx as a relay of streams; none where it is not installed. Debian has streams in a module, and a list of those to load.
     pub(super) fn nginx(to: SocketAddr, folder: &Path) -> anyhow::Result<Option<Self>> {
         let pid = folder.join("nginx.pid");
         let text = |at: SocketAddr| {
             format!(
-                "daemon off;\nmaster_process off;\npid {};\nerror_log stderr crit;\nevents {{ worker_connections 40000; }}\n\
+                "include /etc/nginx/modules-enabled/*.conf;\ndaemon off;\nmaster_process off;\npid {};\n\
+                 error_log stderr crit;\nevents {{ worker_connections 40000; }}\n\
                  stream {{ server {{ listen {at}; proxy_pass {to}; }} }}\n",
                 pid.display()
             )
@@ -176,18 +193,14 @@ impl Reference {
     }
 
     fn program(name: &str, folder: &Path, text: impl FnOnce(SocketAddr) -> String, args: &[&str]) -> anyhow::Result<Option<Self>> {
-        let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
-        if !found {
-            return Ok(None);
-        }
-        let at = BlockingListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).context("find a free port")?;
+        let (Some(program), at) = (installed::program(name), installed::free_address()?) else { return Ok(None) };
         let file = folder.join(format!("{name}.conf"));
         service::fs::replace(&file, text(at).as_bytes(), 0o600).with_context(|| format!("write {}", file.display()))?;
-        let child = Command::new(name).args(args).arg(&file).stdin(Stdio::null()).spawn().with_context(|| format!("start {name}"))?;
+        let child = Command::new(program).args(args).arg(&file).stdin(Stdio::null()).spawn().with_context(|| format!("start {name}"))?;
         let reference = Self::Program(child, at);
         let deadline = Instant::now() + CONNECT_WITHIN;
         while BlockingStream::connect(at).is_err() {
-            anyhow::ensure!(Instant::now() < deadline, "{name} does not listen at {at}");
+            anyhow::ensure!(Instant::now() < deadline, "start {name}: it does not listen at {at}");
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(Some(reference))
@@ -208,11 +221,27 @@ impl Reference {
         }
     }
 
-    /// Has a bare sender send, and waits until it has.
+    /// Has a bare sender send.
+    pub(crate) fn begin(&mut self, sending: &Sending) -> anyhow::Result<()> {
+        self.part()?.order(sending)
+    }
+
+    /// Waits until it has; says how many sockets took all.
+    pub(crate) fn end(&mut self) -> anyhow::Result<u64> {
+        self.part()?.hear()
+    }
+
+    /// Has it send, and waits until it has.
     pub(crate) fn send(&mut self, sending: &Sending) -> anyhow::Result<u64> {
-        let Self::Part(part, _) = self else { anyhow::bail!("this is no bare sender") };
-        part.order(sending)?;
-        part.hear()
+        self.begin(sending)?;
+        self.end()
+    }
+
+    fn part(&mut self) -> anyhow::Result<&mut Part> {
+        match self {
+            Self::Part(part, _) => Ok(part),
+            Self::Program(..) => anyhow::bail!("this is no bare sender"),
+        }
     }
 }
 

@@ -9,13 +9,12 @@ use proto::{
     frame,
     kinds::{ClientMessage, Direction},
 };
-use service::net;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout_at},
 };
 
-use super::client::{CONNECT_WITHIN, Shared};
+use super::client::Shared;
 
 /// Who guesses at once.
 const GUESSERS: usize = 32;
@@ -45,7 +44,7 @@ pub(super) async fn forge(shared: &Arc<Shared>, until: Instant) {
 }
 
 async fn guess(shared: &Shared) -> anyhow::Result<()> {
-    let mut stream = net::connect(shared.address, CONNECT_WITHIN).await?;
+    let mut stream = shared.connect().await?;
     let ticket = Bytes::from(vec![7; TICKET_BYTES]);
     let resume = Frame::encode(1, &Resume { protocol_version: proto::PROTOCOL_VERSION, ticket, received: 0 });
     stream.write_all(&resume.bytes().repeat(GUESSES)).await?;

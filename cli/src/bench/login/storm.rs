@@ -2,16 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
-use client::{Address, ConnectOptions, Connection, Session};
+use anyhow::Context;
+use client::{Address, AskError, ConnectOptions, Connection, RequestError, Session};
 use proto::{
     ClientMessage,
-    client::{Bye, Fault, FaultCode, LoggedIn, Login, Queued, Register, Registered, ResumeTicket},
+    client::{FaultCode, LoggedIn, Login, Register, Registered, ResumeTicket},
 };
 use tokio::{
     sync::{Barrier, Semaphore},
     task::JoinSet,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout},
 };
 
 /// Nothing that was heard of a request for so long: it is lost. Words about a place in the queue count.
@@ -20,8 +20,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 64;
 /// Two who asked within so long of each other may be answered in either order: their frames crossed several sockets.
 const TOGETHER: Duration = Duration::from_secs(1);
-/// For a gate to say goodbye.
-const BYE_WITHIN: Duration = Duration::from_secs(3);
 
 /// The clients.
 #[derive(Debug)]
@@ -58,7 +56,7 @@ impl Storm {
             let mut connection = storm.connect(number).await?;
             let register = Register { account: account(number), password: PASSWORD.into() };
             ask::<_, Registered>(&mut connection, &register).await?;
-            leave(connection).await;
+            connection.leave().await;
             Ok(())
         })
         .await
@@ -73,7 +71,7 @@ impl Storm {
             while Instant::now() < end {
                 let mut connection = storm.connect(number).await?;
                 ask::<_, LoggedIn>(&mut connection, &login(number)).await?;
-                leave(connection).await;
+                connection.leave().await;
                 logins += 1;
             }
             Ok(logins)
@@ -192,33 +190,19 @@ fn login(number: usize) -> Login {
     Login { account: account(number), password: PASSWORD.into() }
 }
 
-/// Asks, and asks again when the zone says so; with the answer, how often the client was told of a place in the queue.
+/// Asks, and asks again when the zone says that it can't now; with the answer, how often the client was told of a place in the queue.
 async fn ask<M: ClientMessage, A: ClientMessage>(connection: &mut Connection, message: &M) -> anyhow::Result<(A, u64)> {
     let mut told = 0;
-    let mut seq = connection.queue(message)?;
-    let mut silent = Instant::now() + SILENCE_MAX;
     loop {
-        let frame = timeout_at(silent, connection.next()).await.with_context(|| format!("wait for the answer to {}", M::INFO.name))??;
-        if frame.kind() == Queued::KIND {
-            told += 1;
-            silent = Instant::now() + SILENCE_MAX;
-        } else if frame.seq() == seq && frame.kind() == Fault::KIND {
-            let fault: Fault = frame.decode()?;
-            if !matches!(fault.code(), FaultCode::Busy | FaultCode::Unavailable | FaultCode::RateLimited) {
-                bail!("{}: {}", fault.code().as_str_name(), fault.text);
-            }
-            tokio::time::sleep(Duration::from_millis(fault.retry_ms.into())).await;
-            seq = connection.queue(message)?;
-        } else if frame.seq() == seq {
-            return Ok((frame.decode()?, told));
+        match connection.ask_in_queue(message, SILENCE_MAX, |_| told += 1).await {
+            Err(AskError::Request(RequestError::Fault(fault))) if is_passing(fault.code) => sleep(fault.retry.unwrap_or_default()).await,
+            answer => return Ok((answer?, told)),
         }
     }
 }
 
-async fn leave(mut connection: Connection) {
-    if connection.queue(&Bye {}).is_ok() {
-        let _ = timeout(BYE_WITHIN, async { while connection.next().await.is_ok() {} }).await;
-    }
+fn is_passing(code: FaultCode) -> bool {
+    matches!(code, FaultCode::Busy | FaultCode::Unavailable | FaultCode::RateLimited)
 }
 
 #[cfg(test)]

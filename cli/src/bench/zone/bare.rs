@@ -1,7 +1,8 @@
 //! The reference: as many connections, writes and bytes as the zone and its bots had, both ways, with nothing but the system calls.
 //!
-//! The server does for each connection one read and one write a tick. The clients do for each one write a tick and a read on the bots'
-//! schedule: a tenth of them every tick, the others a few times a second. Both are parts of the benchmark with processes of their own.
+//! The server does for each connection one write a tick, and one read for each write of its client, which come in every tick or in every
+//! second or third one. The clients read on the bots' schedule: a tenth of them every tick, the others a few times a second. Both are
+//! parts of the benchmark with processes of their own.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -14,7 +15,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::{
-    gate::part::{Part, say},
+    part::{Part, say},
     process::Usage,
 };
 
@@ -40,14 +41,27 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Traffic {
     pub(super) for_ms: u64,
-    /// Writes a second, of each end of each connection.
-    pub(super) hz: f64,
+    /// Writes a second of the server, to each client.
+    pub(super) down_hz: f64,
+    /// Writes a second of each client.
+    pub(super) up_hz: f64,
     /// Bytes of a write of the server.
     pub(super) down_bytes: usize,
     /// Bytes of a write of a client.
     pub(super) up_bytes: usize,
     /// How often in a second a client that does not read in every tick reads.
     pub(super) drain_hz: f64,
+}
+
+impl Traffic {
+    /// A client writes in one of so many ticks.
+    fn up_every(&self) -> usize {
+        turns(self.down_hz, self.up_hz)
+    }
+}
+
+fn turns(of_hz: f64, hz: f64) -> usize {
+    (of_hz / hz).round().max(1.0) as usize
 }
 
 /// What came of it.
@@ -62,7 +76,6 @@ pub(super) struct Done {
 
 /// Is one end, until standard input ends.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    service::process::raise_files_max()?;
     let mut sockets = match args.of {
         Some(server) => connect(server, args.count)?,
         None => accept(args.count)?,
@@ -110,9 +123,12 @@ struct End<'a> {
 impl End<'_> {
     fn server(&mut self, traffic: Traffic, began: Instant) {
         let body = vec![0; traffic.down_bytes];
-        for_each_period(traffic.for_ms, 1.0 / traffic.hz, began, |_| {
+        let up_every = traffic.up_every();
+        for_each_period(traffic.for_ms, 1.0 / traffic.down_hz, began, |turn| {
             for index in 0..self.sockets.len() {
-                self.read(index);
+                if (turn + index).is_multiple_of(up_every) {
+                    self.read(index);
+                }
                 self.write(index, &body);
             }
         });
@@ -120,12 +136,14 @@ impl End<'_> {
 
     fn clients(&mut self, traffic: Traffic, began: Instant) {
         let body = vec![0; traffic.up_bytes];
-        let read_every = (traffic.hz / traffic.drain_hz).round().max(1.0) as usize;
-        for_each_period(traffic.for_ms, 1.0 / traffic.hz / SLOTS as f64, began, |turn| {
+        let (up_every, read_every) = (traffic.up_every(), turns(traffic.down_hz, traffic.drain_hz));
+        for_each_period(traffic.for_ms, 1.0 / traffic.down_hz / SLOTS as f64, began, |turn| {
             let (slot, round) = (turn % SLOTS, turn / SLOTS);
             for index in (slot..self.sockets.len()).step_by(SLOTS) {
-                self.write(index, &body);
                 let number = index / SLOTS;
+                if (round + number).is_multiple_of(up_every) {
+                    self.write(index, &body);
+                }
                 if number.is_multiple_of(READER_OF) || (round + number).is_multiple_of(read_every) {
                     self.read(index);
                 }
@@ -210,7 +228,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = vec![ready(TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap()];
         let mut server = vec![ready(listener.accept().unwrap().0).unwrap()];
-        let traffic = Traffic { for_ms: 100, hz: 50.0, down_bytes: 300, up_bytes: 20, drain_hz: 25.0 };
+        let traffic = Traffic { for_ms: 100, down_hz: 50.0, up_hz: 50.0, down_bytes: 300, up_bytes: 20, drain_hz: 25.0 };
         let end = |sockets: &mut [TcpStream], acts: fn(&mut End, Traffic, Instant)| {
             let mut end = End { sockets, room: vec![0; ROOM_BYTES], done: Done::default() };
             acts(&mut end, traffic, Instant::now());

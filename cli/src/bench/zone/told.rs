@@ -7,12 +7,13 @@ use crate::tables::{bytes, table};
 pub(super) fn told(workload: &Workload, figures: &Figures) -> String {
     let filled = &figures.filled;
     let mut text = format!(
-        "{} players ({}) on {} maps of {:.0} m, {} Hz, {} gates, TLS {}\ncame in: {} in {:.1} s ({:.0} a second)",
+        "{} players ({}) on {} maps of {:.0} m, {} Hz, {} moves/s each, {} gates, TLS {}\ncame in: {} in {:.1} s ({:.0} a second)",
         workload.players,
         workload.profile.name(),
         workload.maps,
         workload.map_side_m,
         workload.hz,
+        workload.moves_hz,
         workload.gates,
         if workload.tls { "on" } else { "off" },
         filled.players,

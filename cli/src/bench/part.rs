@@ -1,5 +1,5 @@
 //! The parts of a benchmark that are processes of their own, so that their processor time is not the measured one's: clients, and what
-//! the gate is compared with.
+//! a gate or a zone is compared with.
 //!
 //! A part is this program with a hidden subcommand. It says one line of JSON when it is ready, and then one for each order that it reads
 //! from its standard input; it ends when that does.
@@ -12,11 +12,12 @@ use std::{
 use anyhow::Context;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{clients, hostile_clients, reference};
-use crate::{
-    bench::{process::Usage, zone::bare},
-    output,
+use super::{
+    gate::{clients, hostile_clients, reference},
+    process::Usage,
+    zone::bare,
 };
+use crate::output;
 
 /// Which part.
 #[derive(clap::Args)]
@@ -35,6 +36,7 @@ enum Kind {
 
 /// Is a part, until its standard input ends.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    service::process::raise_files_max()?;
     match &args.part {
         Kind::Clients(args) => clients::run(args)?,
         Kind::Reference(args) => reference::run(args)?,
@@ -85,7 +87,7 @@ impl Part {
     }
 
     /// What it has used.
-    pub(super) fn usage(&self) -> anyhow::Result<Usage> {
+    pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
         Usage::of(self.child.id())
     }
 }
