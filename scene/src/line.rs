@@ -14,6 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use proto::{
@@ -28,7 +29,12 @@ use tokio::{
     time::Instant,
 };
 
-use self::{ladder::Ladder, outputs::Outputs, queue::Queue, schedule::Schedule, schedule::TickTimes};
+use self::{
+    ladder::Ladder,
+    outputs::Outputs,
+    queue::Queue,
+    schedule::{Schedule, TickTimes, first_in},
+};
 pub(crate) use self::{ladder::Stand, outputs::Reports};
 use crate::{
     publisher::Binding,
@@ -97,6 +103,8 @@ struct Shared {
 pub(crate) struct LineFacts {
     /// Place among the lines of this process.
     pub(crate) index: u32,
+    /// Place among the lines of the zone, from 0.
+    pub(crate) turn: u32,
     pub(crate) map: String,
     pub(crate) line: u32,
     pub(crate) players_max: u32,
@@ -257,7 +265,9 @@ struct Ticker {
 
 impl Ticker {
     fn run(mut self) {
-        let mut schedule = Schedule::new(self.line.facts().tick_hz, Instant::now());
+        let facts = self.line.facts();
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut schedule = Schedule::new(facts.tick_hz, Instant::now() + first_in(facts.turn, facts.tick_hz, clock));
         loop {
             thread::sleep(schedule.wait(Instant::now()));
             let began = Instant::now();

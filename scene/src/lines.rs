@@ -111,9 +111,12 @@ impl Lines {
         if open.at(&call.map, call.line).is_some() {
             return Ok(()); // asked for twice at once
         }
-        let map = self.process.zone.world.maps.get(&call.map).context("find the map")?;
+        let maps = &self.process.zone.world.maps;
+        let map = maps.get(&call.map).context("find the map")?;
+        let turn = maps.keys().position(|name| *name == call.map).unwrap_or_default() + maps.len() * (call.line.max(1) as usize - 1);
         let facts = LineFacts {
             index: open.next,
+            turn: u32::try_from(turn).unwrap_or(u32::MAX),
             map: call.map.clone(),
             line: call.line,
             players_max: map.players_max,

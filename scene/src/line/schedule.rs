@@ -19,11 +19,26 @@ pub(crate) struct Schedule {
     due: Instant,
 }
 
+/// How long a line waits for its first tick, so that the lines of a zone do not all tick at once: gates would then have everything to write
+/// in one part of each period, and nothing in the other. `turn` is the line's place among those of the zone, `clock` the same clock for all.
+///
+/// Places of a period go by the golden ratio: any first few are far apart, however many more there will be (Knuth, TAOCP 3, 6.4).
+pub(crate) fn first_in(turn: u32, tick_hz: u32, clock: Duration) -> Duration {
+    let period = u64::try_from(period(tick_hz).as_nanos()).expect("a second at most");
+    let place = u64::from(turn.wrapping_mul(0x9e37_79b9)) * period >> 32;
+    let passed = u64::try_from(clock.as_nanos() % u128::from(period)).expect("less than a period");
+    Duration::from_nanos((place + period - passed) % period)
+}
+
+fn period(tick_hz: u32) -> Duration {
+    Duration::from_secs(1) / tick_hz.max(1)
+}
+
 impl Schedule {
-    /// The first tick is due at `now`.
-    pub(crate) fn new(tick_hz: u32, now: Instant) -> Self {
-        let whole = Duration::from_secs(1) / tick_hz.max(1);
-        Self { whole, period: whole, due: now }
+    /// The first tick is due at `first`.
+    pub(crate) fn new(tick_hz: u32, first: Instant) -> Self {
+        let whole = period(tick_hz);
+        Self { whole, period: whole, due: first }
     }
 
     /// From here on so many thousandths of the clock's time pass in the world.
@@ -41,7 +56,8 @@ impl Schedule {
         self.due += self.period;
         let late = now.saturating_duration_since(self.due);
         if self.period * CATCH_UP_MAX < late {
-            self.due = now;
+            // What is missed is missed; its place in the period stays.
+            self.due = now - Duration::from_nanos(u64::try_from(late.as_nanos() % self.period.as_nanos()).expect("less than a period"));
         }
         self.due <= now
     }
@@ -133,6 +149,18 @@ mod tests {
         let much_later = start + Duration::from_secs(100);
         assert!(schedule.ticked(much_later));
         assert!(!schedule.ticked(much_later), "a hundred seconds are not made up for");
+    }
+
+    #[test]
+    fn lines_take_turns_whenever_they_are_opened() {
+        let place = |turn: u32| {
+            let opened = Duration::from_millis(1_000_037 + u64::from(turn) * 11_113);
+            Duration::from_nanos((opened + first_in(turn, 10, opened)).subsec_nanos().into()).as_micros() % 100_000
+        };
+        assert_eq!(place(0), 0);
+        let mut places: Vec<u128> = (0..8).map(place).collect();
+        places.sort_unstable();
+        assert!(places.windows(2).all(|two| 5_000 < two[1] - two[0]), "{places:?}");
     }
 
     #[test]
