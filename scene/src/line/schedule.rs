@@ -25,7 +25,7 @@ pub(crate) struct Schedule {
 /// Places of a period go by the golden ratio: any first few are far apart, however many more there will be (Knuth, TAOCP 3, 6.4).
 pub(crate) fn first_in(turn: u32, tick_hz: u32, clock: Duration) -> Duration {
     let period = u64::try_from(period(tick_hz).as_nanos()).expect("a second at most");
-    let place = u64::from(turn.wrapping_mul(0x9e37_79b9)) * period >> 32;
+    let place = (u64::from(turn.wrapping_mul(0x9e37_79b9)) * period) >> 32;
     let passed = u64::try_from(clock.as_nanos() % u128::from(period)).expect("less than a period");
     Duration::from_nanos((place + period - passed) % period)
 }
