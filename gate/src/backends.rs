@@ -4,20 +4,28 @@
 //! the members take it, so that each gets one write for a tick. What others publish, and what is for one session alone, is written as
 //! soon as all that was read from the link with it is handed over.
 //!
-//! Full? A tick of which too much waits is written in two parts.
+//! A tick is written by a task of its own ([`Backend::write_ticks`]), beside the one that reads the link. When writing takes longer than
+//! a tick, the next ones gather meanwhile, and a client gets them in one write: fewer writes, and none that waits behind others.
+//!
+//! Full? Reading waits until what has gathered is written; then the scene's queue fills, and its link closes.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use proto::{Frame, kinds::Delivery};
 use service::{Link, ProcessKind};
+use tokio::sync::Notify;
 
 use crate::{
     groups::{Groups, MemberKey},
     mail::Post,
+    metrics::Metrics,
     outbox::FrameKey,
     session::Session,
     wire::Written,
@@ -29,6 +37,8 @@ const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 const WAITING_SESSIONS_MAX: usize = 64 * 1024;
 /// Sessions that are written to before others get a turn.
 const WRITTEN_AT_ONCE: usize = 64;
+/// Sessions that are written to before the link's reader gets the groups.
+const VISITED_AT_ONCE: usize = 16;
 
 /// The links that are up. They are few: one for each process of the zone.
 #[derive(Default)]
@@ -41,6 +51,11 @@ pub(crate) struct Backend {
     /// The link.
     pub link: Link,
     desk: Mutex<Desk>,
+    tick_ended: Notify,
+    /// Something that waited was written.
+    made_room: Notify,
+    is_writing: AtomicBool,
+    is_down: AtomicBool,
 }
 
 #[derive(Default)]
@@ -54,9 +69,17 @@ struct Desk {
 
 impl Backends {
     /// A link is up.
-    pub(crate) fn add(&self, link: &Link) {
-        let backend = Backend { link: link.clone(), desk: Mutex::default() };
-        self.links.write().expect("no holder panics").insert(link.number(), Arc::new(backend));
+    pub(crate) fn add(&self, link: &Link) -> Arc<Backend> {
+        let backend = Arc::new(Backend {
+            link: link.clone(),
+            desk: Mutex::default(),
+            tick_ended: Notify::new(),
+            made_room: Notify::new(),
+            is_writing: AtomicBool::new(false),
+            is_down: AtomicBool::new(false),
+        });
+        self.links.write().expect("no holder panics").insert(link.number(), backend.clone());
+        backend
     }
 
     /// A link is down; its groups vanish.
@@ -164,28 +187,55 @@ impl Backend {
         }
     }
 
-    /// Whether so much waits that it has to be written before the tick is over.
-    pub(crate) fn is_full(&self) -> bool {
-        let desk = self.desk();
-        WAITING_BYTES_MAX < desk.groups.waiting_bytes() || WAITING_SESSIONS_MAX < desk.later.len().max(desk.soon.len())
-    }
-
     /// All that was read from the link is handed over: writes what does not wait for the end of a tick.
     pub(crate) async fn drained(&self, written: &mut Written) {
         if !self.has_ticks() {
-            return self.tick_end(written).await;
+            return self.write_due(written).await;
         }
         let soon = std::mem::take(&mut self.desk().soon);
         write_to(&soon, written).await;
     }
 
-    /// Writes to all who got something in this tick. Only the link's own task calls this, so nothing is published meanwhile.
-    pub(crate) async fn tick_end(&self, written: &mut Written) {
-        let members = self.desk().groups.due();
-        for some in members.chunks(WRITTEN_AT_ONCE) {
-            {
+    /// A tick is over. False: the one before is still being written, and this one goes with it or after it.
+    pub(crate) fn end_tick(&self) -> bool {
+        self.tick_ended.notify_one();
+        !self.is_writing.load(Ordering::Relaxed)
+    }
+
+    /// Ends when there is room for more. Of a link without ticks the caller writes.
+    pub(crate) async fn room(&self, written: &mut Written) {
+        while self.is_full() && !self.is_down.load(Ordering::Acquire) {
+            if !self.has_ticks() {
+                return self.write_due(written).await;
+            }
+            self.tick_ended.notify_one();
+            self.made_room.notified().await;
+        }
+    }
+
+    /// Writes each tick when it is over, until the link is down.
+    pub(crate) async fn write_ticks(&self, metrics: &Metrics) {
+        loop {
+            self.tick_ended.notified().await;
+            if self.is_down.load(Ordering::Acquire) {
+                return;
+            }
+            self.is_writing.store(true, Ordering::Relaxed);
+            let mut written = Written::default();
+            self.write_due(&mut written).await;
+            written.settle(metrics);
+            self.is_writing.store(false, Ordering::Relaxed);
+            self.made_room.notify_one();
+        }
+    }
+
+    /// Writes to all for whom something waits. More may be published meanwhile.
+    pub(crate) async fn write_due(&self, written: &mut Written) {
+        let round = self.desk().groups.due();
+        for some in round.members.chunks(WRITTEN_AT_ONCE) {
+            for few in some.chunks(VISITED_AT_ONCE) {
                 let mut desk = self.desk();
-                for member in some {
+                for member in few {
                     desk.groups.visit(*member, |session, posts| session.post(posts, written));
                 }
             }
@@ -193,20 +243,27 @@ impl Backend {
         }
         let (soon, later) = {
             let mut desk = self.desk();
-            desk.groups.clear();
+            desk.groups.clear(&round);
             (std::mem::take(&mut desk.soon), std::mem::take(&mut desk.later))
         };
         write_to(&soon, written).await;
         write_to(&later, written).await;
     }
 
+    fn is_full(&self) -> bool {
+        let desk = self.desk();
+        WAITING_BYTES_MAX < desk.groups.waiting_bytes() || WAITING_SESSIONS_MAX < desk.later.len().max(desk.soon.len())
+    }
+
     /// The link is down: what waits goes to the connections' own tasks.
     fn hand_out(&self) {
+        self.is_down.store(true, Ordering::Release);
+        self.tick_ended.notify_one();
+        self.made_room.notify_one();
         let mut desk = self.desk();
-        for member in desk.groups.due() {
+        for member in desk.groups.due().members {
             desk.catch_up_member(member);
         }
-        desk.groups.clear();
         let Desk { soon, later, .. } = std::mem::take(&mut *desk);
         soon.iter().chain(&later).for_each(|session| session.wake());
     }
@@ -216,7 +273,7 @@ impl Backend {
     }
 
     /// Only scenes have ticks; what others publish would wait for ever.
-    fn has_ticks(&self) -> bool {
+    pub(crate) fn has_ticks(&self) -> bool {
         self.link.peer().kind == ProcessKind::Scene
     }
 

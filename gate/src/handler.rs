@@ -30,7 +30,7 @@ impl Handler for FromBackends {
         match link.peer().kind {
             ProcessKind::Center => self.0.center_up(link),
             ProcessKind::Scene => self.0.scene_up(link),
-            _ => self.0.backends.add(link),
+            _ => drop(self.0.backends.add(link)),
         }
         self.0.check_ready();
     }
@@ -95,8 +95,9 @@ impl Gate {
     }
 
     /// If only the link had broken, the scene still has its players, and hears which sessions of this gate they belong to.
-    fn scene_up(&self, link: &Link) {
-        self.backends.add(link);
+    fn scene_up(self: &Arc<Self>, link: &Link) {
+        let (gate, backend) = (self.clone(), self.backends.add(link));
+        self.process.tasks.spawn("write ticks", async move { backend.write_ticks(&gate.metrics).await });
         for session in self.all() {
             let mut state = session.state();
             if state.was_at.as_ref() == Some(link.peer()) && state.scene.is_none() {
@@ -136,7 +137,7 @@ impl Gate {
                 self.metrics.frames_out.increment(reached as u64);
                 self.metrics.fan_out.record(reached as f64);
             }
-            // Its frames are written when this is done.
+            // See `write`.
             link::TICK_END => {}
             link::GROUP_JOIN => {
                 let session = link::get_session(&frame.body)?;
@@ -157,14 +158,17 @@ impl Gate {
         Some(())
     }
 
-    /// Writes what a tick has brought, when it is over or too much waits.
+    /// Sees to it that what a tick has brought is written, and that not too much waits.
     async fn write(&self, link: &Link, ends_tick: bool) {
         let Some(backend) = self.backends.get(link.number()) else { return };
-        if ends_tick || backend.is_full() {
-            let mut written = Written::default();
-            backend.tick_end(&mut written).await;
-            written.settle(&self.metrics);
+        let mut written = Written::default();
+        if ends_tick && !backend.has_ticks() {
+            backend.write_due(&mut written).await;
+        } else if ends_tick && !backend.end_tick() {
+            self.metrics.ticks_gathered.increment(1);
         }
+        backend.room(&mut written).await;
+        written.settle(&self.metrics);
     }
 
     fn deliver(&self, backend: &Backend, frame: LinkFrame) -> Option<()> {

@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub dropped: Counter,
     /// `paifang_gate_strikes_total`: violations by clients.
     pub strikes: Counter,
+    /// `paifang_gate_ticks_gathered_total`: ticks that ended while one before was still being written.
+    pub ticks_gathered: Counter,
     /// `paifang_gate_accepts_refused_total`: connections that were refused before their first byte.
     pub accepts_refused: Counter,
     /// `paifang_gate_accepts_total`: connections that were taken.
@@ -42,6 +44,7 @@ impl Metrics {
             writes: counter!("paifang_gate_writes_total"),
             dropped: counter!("paifang_gate_frames_dropped_total"),
             strikes: counter!("paifang_gate_strikes_total"),
+            ticks_gathered: counter!("paifang_gate_ticks_gathered_total"),
             accepts_refused: counter!("paifang_gate_accepts_refused_total"),
             accepts: counter!("paifang_gate_accepts_total"),
             fan_out: histogram!("paifang_gate_publish_members"),

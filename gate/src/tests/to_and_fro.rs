@@ -185,6 +185,25 @@ async fn a_tick_is_one_write() {
 }
 
 #[tokio::test]
+async fn ticks_that_gathered_are_one_write() {
+    let mut test = TestZone::start().await;
+    let mut client = test.playing().await;
+    let scene = test.scene.link().clone();
+    scene.group_join(1, client.session).unwrap();
+    test.scene.settled().await;
+    let before = client.writes.load(Ordering::SeqCst);
+    for tick in 1..=3 {
+        let moves = Frame::encode(0, &CellMoves { tick, ..CellMoves::default() });
+        scene.group_publish(1, &Publish { except: 0, frame: moves }).unwrap();
+        scene.tick_end(tick.into()).unwrap();
+    }
+    for tick in 1..=3 {
+        assert_eq!(client.expect::<CellMoves>().await.1.tick, tick, "each is told, in order");
+    }
+    assert_eq!(client.writes.load(Ordering::SeqCst), before + 1);
+}
+
+#[tokio::test]
 async fn what_center_publishes_comes_without_a_tick() {
     let mut test = TestZone::start().await;
     let mut client = test.playing().await;
