@@ -202,12 +202,9 @@ impl Backend {
         !self.is_writing.load(Ordering::Relaxed)
     }
 
-    /// Ends when there is room for more. Of a link without ticks the caller writes.
-    pub(crate) async fn room(&self, written: &mut Written) {
+    /// Ends when there is room for more, of a link with ticks.
+    pub(crate) async fn room(&self) {
         while self.is_full() && !self.is_down.load(Ordering::Acquire) {
-            if !self.has_ticks() {
-                return self.write_due(written).await;
-            }
             self.tick_ended.notify_one();
             self.made_room.notified().await;
         }
@@ -250,7 +247,8 @@ impl Backend {
         write_to(&later, written).await;
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether so much waits that it has to be written before more is read.
+    pub(crate) fn is_full(&self) -> bool {
         let desk = self.desk();
         WAITING_BYTES_MAX < desk.groups.waiting_bytes() || WAITING_SESSIONS_MAX < desk.later.len().max(desk.soon.len())
     }

@@ -6,7 +6,7 @@
 //! later takes that too, the others when they are visited again.
 //!
 //! A group exists while it has members; a session that ends leaves all of them, and all vanish with their link. Full? A backend joins
-//! each session to a handful of groups (nine cells, zone, guild, party), so the table grows with the sessions, which are bounded; what
+//! each session to a handful of groups (its standpoint, zone, guild, party), so the table grows with the sessions, which are bounded; what
 //! waits is bounded by whoever publishes (see [`Groups::waiting_bytes`]).
 
 use std::collections::{HashMap, VecDeque};

@@ -161,14 +161,16 @@ impl Gate {
     /// Sees to it that what a tick has brought is written, and that not too much waits.
     async fn write(&self, link: &Link, ends_tick: bool) {
         let Some(backend) = self.backends.get(link.number()) else { return };
-        let mut written = Written::default();
-        if ends_tick && !backend.has_ticks() {
+        if backend.has_ticks() {
+            if ends_tick && !backend.end_tick() {
+                self.metrics.ticks_gathered.increment(1);
+            }
+            backend.room().await;
+        } else if ends_tick || backend.is_full() {
+            let mut written = Written::default();
             backend.write_due(&mut written).await;
-        } else if ends_tick && !backend.end_tick() {
-            self.metrics.ticks_gathered.increment(1);
+            written.settle(&self.metrics);
         }
-        backend.room(&mut written).await;
-        written.settle(&self.metrics);
     }
 
     fn deliver(&self, backend: &Backend, frame: LinkFrame) -> Option<()> {

@@ -111,7 +111,7 @@ pub fn try_read(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
         let read = (&*socket2::SockRef::from(stream)).read(room)?;
         if 0 < read && read < room.len() {
             emptied = Some(read);
-            // What the runtime takes for "nothing more for now".
+            // By this the runtime knows that the socket is empty.
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(read)

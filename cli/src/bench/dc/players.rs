@@ -102,7 +102,7 @@ impl Group {
         self.commit.units.len()
     }
 
-    /// Saves the next version of all. What dc has no room for now is saved another time.
+    /// Saves the next version of all. What dc has no room for counts as refused; its player has the same version in the next call.
     pub(super) async fn save(&mut self, link: &Link) -> anyhow::Result<Tally> {
         for save in self.commit.units.iter_mut().flat_map(|unit| &mut unit.saves) {
             save.version += 1;
